@@ -1,0 +1,124 @@
+"""The figures Nibble shows, stores and exports. Bytes are ints, times are seconds, speeds are tokens per second."""
+
+from dataclasses import dataclass
+
+from app.chat.options import CacheMode
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNote:
+    """Why some layers' cache is not int4."""
+
+    layers: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CacheFigures:
+    """One conversation's KV cache at one moment.
+
+    "used" counts the rows that hold a token, "allocated" the rows reserved for them: caches grow in steps of 256.
+    The fp16 figures are what mlx-lm's own cache holds and allocates for the same tokens at two bytes a value.
+    """
+
+    mode: CacheMode
+    group_size: int
+    path: str
+    """Who computes attention: `metal`, `cuda` or `cpu`, and whether by a fused kernel or by plain MLX operations."""
+    tokens: int
+    used_bytes: int
+    allocated_bytes: int
+    fp16_used_bytes: int
+    fp16_allocated_bytes: int
+    layers_int4: int
+    layers_total: int
+    """Layers that have a cache. A layer that shares another's cache is not counted."""
+    notes: tuple[LayerNote, ...] = ()
+
+    @property
+    def ratio(self) -> float:
+        """fp16's allocated bytes over this cache's; 1.0 while nothing is allocated."""
+        return self.fp16_allocated_bytes / self.allocated_bytes if self.allocated_bytes else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFigures:
+    """What MLX's allocator holds in the engine's process, in bytes."""
+
+    active_bytes: int
+    peak_bytes: int
+    """Highest `active_bytes` since the reply began."""
+    pool_bytes: int
+    """Freed buffers kept for reuse; not part of `active_bytes`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyFigures:
+    """All that was measured of one reply."""
+
+    model: str
+    started_at: str
+    """UTC, ISO 8601."""
+    requested_mode: CacheMode
+    cache: CacheFigures
+    memory: MemoryFigures
+    prompt_tokens: int
+    """Tokens of the whole prompt after the chat template."""
+    reused_tokens: int
+    """Of those, already in the cache."""
+    prefilled_tokens: int
+    """Of those, read now."""
+    generated_tokens: int
+    """End-of-text token included."""
+    ttft_s: float
+    """From the request's arrival in the engine to the first token."""
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float
+    """(generated - 1) / (elapsed - ttft); 0 with fewer than two tokens."""
+    elapsed_s: float
+    context_limit_tokens: int
+    seed: int
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    max_tokens: int
+    finish_reason: str
+    """`stop` (the model ended), `length` (max_tokens or context limit) or `cancelled`."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFacts:
+    """Where and with what the figures were measured."""
+
+    machine: str
+    """Chip or processor, as the system names it."""
+    memory_bytes: int
+    os: str
+    device: str
+    """MLX's default device: `gpu` or `cpu`."""
+    backend: str
+    """`metal`, `cuda` or `cpu`."""
+    nibble_version: str
+    python_version: str
+    mlx_version: str
+    mlx_lm_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """A loaded model, as far as the window needs to know it."""
+
+    name: str
+    path: str
+    architecture: str
+    parameters: int
+    weight_bytes: int
+    layers: int
+    context_limit_tokens: int
+    compute_dtype: str
+    int4_layers: int
+    """Layers whose cache can be int4."""
+    notes: tuple[LayerNote, ...]
+    remarks: tuple[str, ...] = ()
+    """What else a person should know, such as weights expanded because this device has no fast path for them."""

@@ -1,0 +1,1 @@
+"""Inference: knows MLX and mlx-lm, knows neither Qt nor SQLite. Spoken to through `protocol` alone."""

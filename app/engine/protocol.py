@@ -1,0 +1,227 @@
+"""What the window and the engine say to each other: one JSON object a line, `type` names the class.
+
+Requests go down the child's stdin, events come up its stdout. Standard library only, so that both sides may import it.
+A `request_id` is chosen by the sender and returned in every event that belongs to the request.
+"""
+
+import json
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from app.chat.figures import CacheFigures, MachineFacts, MemoryFigures, ModelFacts, ReplyFigures
+from app.chat.message import Message
+from app.chat.options import ChatOptions
+from app.chat.plain import PlainError, from_fields, plain_fields
+
+PROTOCOL_VERSION = 1
+
+
+# Requests
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Open the model folder at `path`, letting go of the one that is open.
+
+    Answered by Loading*, then Loaded or Failed.
+    """
+
+    request_id: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Write the next assistant message. Answered by Prefill*, Token*, then Finished or Failed.
+
+    `messages` holds the conversation without its system prompt (that stands in `options`) and ends with a user turn.
+    `chat_id` names the KV cache to go on with; with `reuse_cache` False it starts empty and is dropped afterwards.
+    """
+
+    request_id: str
+    chat_id: str
+    messages: tuple[Message, ...]
+    options: ChatOptions
+    reuse_cache: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop the named request as soon as possible, in prefill or in decode; what was written so far is kept."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Drop the KV cache of `chat_id`. Not answered."""
+
+    chat_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """Finish: cancel what runs, free the model, exit 0. The end of stdin means the same."""
+
+
+Request = Load | Generate | Cancel | Forget | Quit
+
+
+# Events
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The first event of every engine process."""
+
+    protocol_version: int
+    machine: MachineFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """Progress of a Load: what is being done; `fraction` 0..1, or -1 where it cannot be known."""
+
+    request_id: str
+    step: str
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model is open."""
+
+    request_id: str
+    model: ModelFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """`done_tokens` of `total_tokens` new prompt tokens are read; `reused_tokens` were in the cache already."""
+
+    request_id: str
+    done_tokens: int
+    total_tokens: int
+    reused_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """New text of the reply. `text` may be empty while a character is incomplete, or hold several tokens' text."""
+
+    request_id: str
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Live figures while a reply is written, a few times a second."""
+
+    request_id: str
+    cache: CacheFigures
+    memory: MemoryFigures
+    generated_tokens: int
+    ttft_s: float
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The reply is complete, or was cancelled (`figures.finish_reason`). `text` is the whole reply."""
+
+    request_id: str
+    text: str
+    token_ids: tuple[int, ...]
+    """All tokens of the reply, the end-of-text token included where the model wrote it."""
+    figures: ReplyFigures
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A request came to nothing. `hint` says what a person can do; `detail` is a traceback where it is our defect.
+
+    `request_id` is "" where the request itself could not be read.
+    """
+
+    request_id: str
+    message: str
+    hint: str = ""
+    detail: str = ""
+
+
+Event = Ready | Loading | Loaded | Prefill | Token | Progress | Finished | Failed
+
+Emit = Callable[[Event], None]
+
+
+class Engine(Protocol):
+    """What runs inside the child; every method is called on one thread.
+
+    `cancelled()` turns True when the running request should stop; `emit` may be called at any time in between.
+    Errors a person can mend are raised as NibbleError; the caller turns every exception into Failed.
+    """
+
+    def machine(self) -> MachineFacts:
+        """Return what this process runs on."""
+
+    def load(self, request: Load, emit: Emit, cancelled: Callable[[], bool]) -> None:
+        """Open a model; emits Loading*, then Loaded."""
+
+    def generate(self, request: Generate, emit: Emit, cancelled: Callable[[], bool]) -> None:
+        """Write a reply; emits Prefill*, Token* and Progress*, then Finished (also when cancelled)."""
+
+    def forget(self, chat_id: str) -> None:
+        """Drop the KV cache of a conversation, if there is one."""
+
+    def close(self) -> None:
+        """Let go of the model and of all caches; called once, last."""
+
+
+# The codec
+
+
+class ProtocolError(ValueError):
+    """A line that is no valid request or event; the message says where and why."""
+
+
+_CLASSES: dict[str, type[Any]] = {c.__name__: c for c in (*typing.get_args(Request), *typing.get_args(Event))}
+
+
+def encode(item: Request | Event) -> str:
+    """Return `item` as one line of JSON, without the line feed."""
+    return json.dumps({"type": type(item).__name__, **plain_fields(item)}, separators=(",", ":"), allow_nan=False)
+
+
+def decode_request(line: str) -> Request:
+    """Read one request. Raises ProtocolError."""
+    return typing.cast(Request, _decode(line, typing.get_args(Request)))
+
+
+def decode_event(line: str) -> Event:
+    """Read one event. Raises ProtocolError."""
+    return typing.cast(Event, _decode(line, typing.get_args(Event)))
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _decode(line: str, allowed: tuple[type[Any], ...]) -> Any:
+    try:
+        data = json.loads(line, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise ProtocolError(f"expected an object, got {type(data).__name__}")
+    kind = data.pop("type", None)
+    cls = _CLASSES.get(kind) if isinstance(kind, str) else None
+    if cls is None or cls not in allowed:
+        raise ProtocolError(f"unknown type {kind!r}")
+    try:
+        return from_fields(cls, data, cls.__name__)
+    except PlainError as error:
+        raise ProtocolError(str(error)) from None

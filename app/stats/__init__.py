@@ -1,0 +1,1 @@
+"""Figures of the session's replies, and their export."""
