@@ -1,0 +1,56 @@
+"""What a conversation's caches hold and cost, read off the caches themselves."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mlx_lm.models.cache import KVCache, RotatingKVCache
+
+from app.chat.figures import CacheFigures
+from app.chat.options import CacheMode
+from app.engine.cache_plan import CachePlan
+from app.engine.kv_cache import Int4Cache
+from kernels import dispatch
+
+FP16_BYTES = 2
+
+
+def cache_figures(caches: Sequence[Any], plan: CachePlan, group_size: int, tokens: int) -> CacheFigures:
+    """Return the figures of `caches`. `mode` is what they really are: int4 as soon as one layer is.
+
+    A layer's fp16 equivalent is what mlx-lm would hold for the same rows at two bytes a value; a layer that is mlx-lm's
+    own counts with its own bytes on both sides.
+    """
+    used = allocated = fp16_used = fp16_allocated = int4_layers = 0
+    for cache in caches:
+        if isinstance(cache, Int4Cache):
+            int4_layers += 1
+            row_values = 2 * cache.kv_heads * cache.head_dim
+            fp16_used += cache.rows * row_values * FP16_BYTES
+            fp16_allocated += cache.capacity * row_values * FP16_BYTES
+            allocated += cache.nbytes
+            used += _used(cache.nbytes, cache.rows, cache.capacity)
+        else:
+            size = 0 if cache.empty() else int(cache.nbytes)
+            part = size
+            if isinstance(cache, KVCache | RotatingKVCache) and cache.keys is not None:
+                capacity = cache.keys.shape[2]
+                part = _used(size, min(cache.offset, capacity), capacity)
+            used, allocated = used + part, allocated + size
+            fp16_used, fp16_allocated = fp16_used + part, fp16_allocated + size
+    return CacheFigures(
+        mode=CacheMode.INT4 if int4_layers else CacheMode.FP16,
+        group_size=group_size,
+        path=dispatch.path() if int4_layers else f"{dispatch.backend()}, MLX attention",
+        tokens=tokens,
+        used_bytes=used,
+        allocated_bytes=allocated,
+        fp16_used_bytes=fp16_used,
+        fp16_allocated_bytes=fp16_allocated,
+        layers_int4=int4_layers,
+        layers_total=len(caches),
+        notes=plan.notes if int4_layers else (),
+    )
+
+
+def _used(allocated: int, rows: int, capacity: int) -> int:
+    return allocated * rows // capacity if capacity else 0

@@ -1,0 +1,100 @@
+"""Which layers of a model can hold their cache in int4, found out by trying, and the caches that follow from it.
+
+Nothing is assumed about an architecture. Each of mlx-lm's caches that has an int4 counterpart is replaced by it, and
+the model's graph is built (not computed) for prefill chunks and a decode step. A layer that asks for something the int4
+cache does not do says so by Int4NotServedError and keeps mlx-lm's cache; the others are tried again.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+from mlx.nn.layers.base import Module
+from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
+
+from app.chat.figures import LayerNote
+from app.chat.options import CacheMode
+from app.engine import attention_patch
+from app.engine.kv_cache import Int4Cache, Int4KVCache, Int4NotServedError, Int4RotatingKVCache
+from kernels.reference import MAX_QUERIES
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CachePlan:
+    """For every entry of the model's prompt cache, in order: "" where it can be int4, else the reason why not."""
+
+    reasons: tuple[str, ...]
+
+    @property
+    def int4_layers(self) -> int:
+        """How many layers can be int4."""
+        return sum(not reason for reason in self.reasons)
+
+    @property
+    def notes(self) -> tuple[LayerNote, ...]:
+        """The layers that stay as mlx-lm made them, grouped by reason."""
+        grouped: dict[str, list[int]] = {}
+        for layer, reason in enumerate(self.reasons):
+            if reason:
+                grouped.setdefault(reason, []).append(layer)
+        return tuple(LayerNote(tuple(layers), reason) for reason, layers in grouped.items())
+
+
+def plan_cache(model: Module) -> CachePlan:
+    """Find out which layers of `model` can be int4. Costs graph building only, no computing."""
+    attention_patch.install()
+    reasons = [_not_replaceable(cache) for cache in make_prompt_cache(model)]
+    while not all(reasons):
+        caches = _caches(model, reasons, group_size=32)
+        try:
+            # The second chunk meets a history, the last one is a decode step.
+            for tokens in (MAX_QUERIES + 1, MAX_QUERIES + 1, 1):
+                model(mx.zeros((1, tokens), mx.int32), cache=caches)
+        except Int4NotServedError as error:
+            reasons[error.layer] = error.reason
+            continue
+        except Exception as error:
+            # Whatever a model does to a handle that is no array ends here; its layers cannot be told apart.
+            _log.info("int4 cache not possible", exc_info=True)
+            reasons = [r or f"the model handles its cache in its own way ({type(error).__name__})" for r in reasons]
+            break
+        unattended = [i for i, c in enumerate(caches) if isinstance(c, Int4Cache) and not c.attended]
+        if not unattended:
+            break
+        for layer in unattended:
+            reasons[layer] = "its attention does not go through mlx-lm's common function"
+    return CachePlan(tuple(reasons))
+
+
+def make_caches(model: Module, plan: CachePlan, mode: CacheMode, group_size: int) -> list[Any]:
+    """Return empty caches for one conversation: mlx-lm's own, in int4 mode replaced where the plan allows."""
+    if mode is CacheMode.FP16:
+        caches: list[Any] = make_prompt_cache(model)
+        return caches
+    return _caches(model, plan.reasons, group_size)
+
+
+def _caches(model: Module, reasons: Sequence[str], group_size: int) -> list[Any]:
+    stock = make_prompt_cache(model)
+    return [
+        cache if reason else _counterpart(cache, layer, group_size)
+        for layer, (cache, reason) in enumerate(zip(stock, reasons, strict=True))
+    ]
+
+
+def _counterpart(cache: Any, layer: int, group_size: int) -> Int4Cache:
+    if type(cache) is RotatingKVCache:
+        return Int4RotatingKVCache(layer, cache.max_size, group_size)
+    return Int4KVCache(layer, group_size)
+
+
+def _not_replaceable(cache: Any) -> str:
+    if type(cache) is KVCache:
+        return ""
+    if type(cache) is RotatingKVCache:
+        return "its ring keeps the first tokens for good" if cache.keep else ""
+    return f"its state is no plain key/value cache ({type(cache).__name__})"

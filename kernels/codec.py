@@ -1,0 +1,42 @@
+"""How one layer's keys and values become codes: layout, rotation, centring and lambda, bundled."""
+
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+
+from kernels.layout import Layout
+from kernels.rotation import Rotation, RotationKind
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Codec:
+    """What turns rows into codes and back, for keys and values of one layer.
+
+    A row x is coded as `Q(lambda * R(x - mu))`. Keys stand at index 0 of `mu` and `lam`, values at index 1.
+
+    Shapes: `mu` and `lam` are `[2, Hk, D]` float32 or None (0 and 1). `lam` must be positive (floor it at 1e-6).
+    """
+
+    rotation: Rotation
+    group_size: int
+    mu: mx.array | None = None
+    lam: mx.array | None = None
+    layout: Layout = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layout", Layout(self.rotation.dim, self.group_size))
+        for name, value in (("mu", self.mu), ("lam", self.lam)):
+            if value is not None and (value.ndim != 3 or value.shape[0] != 2 or value.shape[2] != self.rotation.dim):
+                raise ValueError(
+                    f"[codec] {name} must have shape [2, kv heads, {self.rotation.dim}], got {list(value.shape)}."
+                )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the layer's own constants; the rotation's matrix is shared by all layers and not counted."""
+        return sum(a.nbytes for a in (self.mu, self.lam) if a is not None)
+
+
+def make_codec(head_dim: int, group_size: int, layer: int, kind: RotationKind = RotationKind.SRFT) -> Codec:
+    """Return a codec without calibration (mu 0, lambda 1) whose signs are the layer's own."""
+    return Codec(Rotation(kind, head_dim, layer), group_size)

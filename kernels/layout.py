@@ -1,0 +1,71 @@
+"""The int4 format in one place: bits, nibble order, scale type, packed shapes, bytes.
+
+A row is one head's key or value of one token: `D` values. After centring, rotation and lambda it is cut into groups of
+`G` values along `D`; a group has one float16 scale and every value a code from -7 to 7 (`value = scale * code`).
+Codes are stored as nibbles `code + 8`, eight to a uint32 word, value `8 w + i` of the row in bits `4 i .. 4 i + 3` of
+word `w`. That is the order of MLX's own affine packing, so `mx.quantized_matmul` and `mx.dequantize` read the words as
+they are, with `bias = -8 * scale`.
+
+A head size that is no multiple of `G` ends in a shorter group, one that is no multiple of 8 in zero codes.
+"""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+BITS = 4
+CODES_PER_WORD = 32 // BITS
+MAX_CODE = 7
+CODE_OFFSET = 8
+"""What is added to a code to make it a nibble; a nibble of 8 is the value 0."""
+ZERO_WORD = 0x88888888
+"""Eight codes of value 0."""
+SCALE_DTYPE = mx.float16
+GROUP_SIZES = (32, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Packed shapes and bytes of rows of `head_dim` values with one scale for `group_size` of them.
+
+    Raises ValueError for a head size that is not even and positive, or a group size that is not offered.
+    """
+
+    head_dim: int
+    group_size: int
+
+    def __post_init__(self) -> None:
+        if self.head_dim < 2 or self.head_dim % 2:
+            raise ValueError(f"[layout] head size must be even and at least 2, got {self.head_dim}.")
+        if self.group_size not in GROUP_SIZES:
+            raise ValueError(f"[layout] group size must be one of {GROUP_SIZES}, got {self.group_size}.")
+
+    @property
+    def words(self) -> int:
+        """uint32 words of codes in a row."""
+        return -(-self.head_dim // CODES_PER_WORD)
+
+    @property
+    def groups(self) -> int:
+        """float16 scales in a row."""
+        return -(-self.head_dim // self.group_size)
+
+    @property
+    def padded_dim(self) -> int:
+        """Head size rounded up to whole groups."""
+        return self.groups * self.group_size
+
+    @property
+    def padded_words(self) -> int:
+        """uint32 words of a row rounded up to whole groups."""
+        return self.padded_dim // CODES_PER_WORD
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row: codes and scales."""
+        return self.words * mx.uint32.size + self.groups * SCALE_DTYPE.size
+
+    @property
+    def bits_per_value(self) -> float:
+        """Bits that one value costs, scales included: 4.5 at D = 128, G = 32."""
+        return 8 * self.row_bytes / self.head_dim

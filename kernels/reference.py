@@ -1,0 +1,137 @@
+"""Every operation in plain MLX, float32 inside: the definition of correct, and the path that runs without a kernel.
+
+`B` batch, `Hq` query heads, `Hk` key/value heads, `L` new tokens, `S` cached tokens, `D` head size, `G` group size,
+`W` words and `N` scales of a row (`kernels.layout`). Keys and values travel together: index 0 of the first axis is K.
+
+A group that holds NaN or infinity, or whose scale does not fit float16, gets a NaN scale: whatever reads it is NaN, as
+it would be with a float cache. A group of zeros gets scale 0 and codes 0.
+"""
+
+import mlx.core as mx
+
+from kernels.codec import Codec
+from kernels.layout import BITS, CODE_OFFSET, CODES_PER_WORD, MAX_CODE, SCALE_DTYPE, ZERO_WORD, Layout
+
+MAX_QUERIES = 8
+"""Most query tokens that are attended on the codes; longer chunks are prefill and use their exact keys and values."""
+
+
+def quantize(codec: Codec, keys_values: mx.array) -> tuple[mx.array, mx.array]:
+    """Code rows.
+
+    Shapes: `[2, B, Hk, L, D]` to codes `[2, B, Hk, L, W]` uint32 and scales `[2, B, Hk, L, N]` float16.
+    """
+    rows = keys_values.astype(mx.float32)
+    if codec.mu is not None:
+        rows = rows - _per_head(codec.mu)
+    rows = codec.rotation.apply(rows)
+    if codec.lam is not None:
+        rows = rows * _per_head(codec.lam)
+    return pack(codec.layout, rows)
+
+
+def dequantize(codec: Codec, codes: mx.array, scales: mx.array, dtype: mx.Dtype) -> mx.array:
+    """Undo `quantize`, up to the rounding. Shapes: as `quantize`, to `[2, B, Hk, S, D]` of `dtype`."""
+    rows = unpack(codec.layout, codes, scales)
+    if codec.lam is not None:
+        rows = rows / _per_head(codec.lam)
+    rows = codec.rotation.invert(rows)
+    if codec.mu is not None:
+        rows = rows + _per_head(codec.mu)
+    return rows.astype(dtype)
+
+
+def pack(layout: Layout, rows: mx.array) -> tuple[mx.array, mx.array]:
+    """Round rows to codes as they are. Shapes: `[..., D]` float32 to `[..., W]` uint32 and `[..., N]` float16."""
+    lead = rows.shape[:-1]
+    padding = layout.padded_dim - layout.head_dim
+    if padding:
+        rows = mx.pad(rows, [(0, 0)] * len(lead) + [(0, padding)])
+    groups = rows.reshape(*lead, layout.groups, layout.group_size)
+    scales = (mx.abs(groups).max(axis=-1) / MAX_CODE).astype(SCALE_DTYPE)
+    scales = mx.where(mx.isfinite(scales), scales, mx.array(float("nan"), SCALE_DTYPE))
+    steps = scales.astype(mx.float32)[..., None]
+    # Comparisons with NaN are false, so a NaN scale takes the zero codes too.
+    codes = mx.where(steps > 0, mx.clip(mx.round(groups / steps), -MAX_CODE, MAX_CODE), 0)
+    nibbles = (codes + CODE_OFFSET).astype(mx.uint32).reshape(*lead, layout.padded_words, CODES_PER_WORD)
+    shifts = mx.arange(0, 32, BITS, dtype=mx.uint32)
+    return (nibbles[..., : layout.words, :] << shifts).sum(axis=-1), scales
+
+
+def unpack(layout: Layout, codes: mx.array, scales: mx.array) -> mx.array:
+    """Return `scale * code`. Shapes: `[..., W]` uint32 and `[..., N]` float16 to `[..., D]` float32."""
+    scales = scales.astype(mx.float32)
+    rows = mx.dequantize(
+        _whole_groups(layout, codes), scales, scales * -CODE_OFFSET, group_size=layout.group_size, bits=BITS
+    )
+    return rows[..., : layout.head_dim]
+
+
+def attend(
+    codec: Codec, queries: mx.array, codes: mx.array, scales: mx.array, scale: float, mask: mx.array | str | None
+) -> mx.array:
+    """Attend on the codes: no key or value is ever expanded.
+
+    With q' = R(q) / lambda_K a score is `q' . (scale * code)`: rotations keep inner products, and mu_K shifts all of a
+    query's scores alike, which softmax does not see. The weighted sum of coded values is un-rotated once, and mu_V is
+    added back (the weights sum to one).
+
+    Shapes: queries `[B, Hq, L, D]`; codes `[2, B, Hk, S, W]`; scales `[2, B, Hk, S, N]`; mask None, "causal", or an
+    array (bool: attend; float: added) that broadcasts to `[B, Hq, L, S]`. Returns `[B, Hq, L, D]` of the queries' type.
+    """
+    layout = codec.layout
+    B, Hq, L, D = queries.shape
+    Hk, S = codes.shape[2:4]
+    rotated = codec.rotation.apply(queries.astype(mx.float32) * scale).reshape(B, Hk, (Hq // Hk) * L, D)
+    if codec.lam is not None:
+        rotated = rotated / codec.lam[0][None, :, None, :]
+    if layout.padded_dim != D:
+        rotated = mx.pad(rotated, [(0, 0), (0, 0), (0, 0), (0, layout.padded_dim - D)])
+    scores = _coded_matmul(layout, rotated, codes[0], scales[0], transpose=True)
+    weights = mx.softmax(_masked(scores.reshape(B, Hq, L, S), mask), axis=-1, precise=True)
+    summed = _coded_matmul(layout, weights.reshape(B, Hk, -1, S), codes[1], scales[1], transpose=False)[..., :D]
+    if codec.lam is not None:
+        summed = summed / codec.lam[1][None, :, None, :]
+    out = codec.rotation.invert(summed)
+    if codec.mu is not None:
+        out = out + codec.mu[1][None, :, None, :]
+    return out.reshape(B, Hq, L, D).astype(queries.dtype)
+
+
+def _per_head(constant: mx.array) -> mx.array:
+    """Shapes: `[2, Hk, D]` to `[2, 1, Hk, 1, D]`."""
+    return constant[:, None, :, None, :]
+
+
+def _coded_matmul(layout: Layout, x: mx.array, codes: mx.array, scales: mx.array, *, transpose: bool) -> mx.array:
+    scales = scales.astype(mx.float32)
+    return mx.quantized_matmul(
+        x,
+        _whole_groups(layout, codes),
+        scales,
+        scales * -CODE_OFFSET,
+        transpose=transpose,
+        group_size=layout.group_size,
+        bits=BITS,
+    )
+
+
+def _whole_groups(layout: Layout, codes: mx.array) -> mx.array:
+    """Fill up a shorter last group with zero codes, as MLX's operations read whole groups only."""
+    missing = layout.padded_words - layout.words
+    if not missing:
+        return codes
+    return mx.concatenate([codes, mx.full((*codes.shape[:-1], missing), ZERO_WORD, mx.uint32)], axis=-1)
+
+
+def _masked(scores: mx.array, mask: mx.array | str | None) -> mx.array:
+    if mask is None:
+        return scores
+    if isinstance(mask, str):
+        if mask != "causal":
+            raise ValueError(f"[attend] mask must be an array, None or 'causal', got {mask!r}.")
+        L, S = scores.shape[-2:]
+        mask = mx.arange(S - L, S)[:, None] >= mx.arange(S)
+    if mask.dtype == mx.bool_:
+        return mx.where(mask, scores, -mx.inf)
+    return scores + mask.astype(mx.float32)

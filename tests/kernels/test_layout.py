@@ -1,0 +1,112 @@
+"""The format's arithmetic, and its byte order against NumPy and against MLX's own packing."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from kernels import reference
+from kernels.layout import CODES_PER_WORD, Layout
+
+HEAD_SIZES = [16, 20, 64, 72, 80, 96, 112, 128, 192, 256]
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "group_size", "row_bytes", "bits"),
+    [(128, 32, 72, 4.5), (128, 64, 68, 4.25), (64, 32, 36, 4.5), (256, 64, 136, 4.25), (80, 32, 46, 4.6)],
+)
+def test_bytes_of_a_row(head_dim: int, group_size: int, row_bytes: int, bits: float) -> None:
+    layout = Layout(head_dim, group_size)
+    assert layout.row_bytes == row_bytes
+    assert layout.bits_per_value == pytest.approx(bits)
+
+
+@pytest.mark.parametrize(("head_dim", "group_size"), [(0, 32), (-2, 32), (7, 32), (128, 16), (128, 128)])
+def test_a_shape_that_is_not_offered_is_refused(head_dim: int, group_size: int) -> None:
+    with pytest.raises(ValueError, match=r"\[layout\]"):
+        Layout(head_dim, group_size)
+
+
+def numpy_pack(rows: np.ndarray, group_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return words, scales and codes of `rows` `[n, D]`, in float64 but for the float16 scale."""
+    n, dim = rows.shape
+    groups = -(-dim // group_size)
+    padded = np.zeros((n, groups * group_size))
+    padded[:, :dim] = rows
+    grouped = padded.reshape(n, groups, group_size)
+    # The scale is rounded to float32 first, as the reference computes it, then to float16.
+    scales = (np.abs(grouped).max(-1).astype(np.float32) / np.float32(7)).astype(np.float16)
+    steps = scales.astype(np.float64)[..., None]
+    codes = np.zeros_like(grouped)
+    np.divide(grouped, steps, out=codes, where=steps > 0)
+    codes = np.clip(np.rint(codes), -7, 7).astype(np.int64).reshape(n, -1)
+    words = -(-dim // CODES_PER_WORD)
+    nibbles = (codes[:, : words * CODES_PER_WORD] + 8).astype(np.uint64).reshape(n, words, CODES_PER_WORD)
+    packed = sum(nibbles[..., i] << np.uint64(4 * i) for i in range(CODES_PER_WORD)).astype(np.uint32)
+    return packed, scales, codes[:, :dim]
+
+
+@pytest.mark.parametrize("head_dim", HEAD_SIZES)
+@pytest.mark.parametrize("group_size", [32, 64])
+def test_packing_is_bit_exact(head_dim: int, group_size: int) -> None:
+    rng = np.random.default_rng(head_dim)
+    # Multiples of 1/8 up to 28: scale and quotient are exact in float32, ties included, so every bit is decided.
+    rows = rng.integers(-28 * 8, 28 * 8 + 1, (43, head_dim)) / 8.0
+    rows[:, ::group_size] = 28.0
+    rows[3] = 0.0
+    words, scales, codes = numpy_pack(rows, group_size)
+    got_words, got_scales = reference.pack(Layout(head_dim, group_size), mx.array(rows, mx.float32))
+    assert np.array_equal(np.array(got_scales), scales)
+    assert np.array_equal(np.array(got_words), words)
+    assert np.abs(codes).max() == 7
+
+
+def test_ties_round_to_even() -> None:
+    rows = np.zeros((1, 32))
+    rows[0, :9] = [7.0, 0.5, 1.5, 2.5, 3.5, -0.5, -1.5, -2.5, 6.5]
+    layout = Layout(32, 32)
+    got = np.array(reference.unpack(layout, *reference.pack(layout, mx.array(rows, mx.float32))))
+    assert got[0, :9].tolist() == [7, 0, 2, 2, 4, 0, -2, -2, 6]
+
+
+@pytest.mark.parametrize("head_dim", HEAD_SIZES)
+@pytest.mark.parametrize("group_size", [32, 64])
+def test_round_trip_is_within_half_a_step(head_dim: int, group_size: int) -> None:
+    layout = Layout(head_dim, group_size)
+    rows = mx.random.normal((2, 3, 127, head_dim), key=mx.random.key(1)) * 3
+    words, scales = reference.pack(layout, rows)
+    assert words.shape == (2, 3, 127, layout.words)
+    assert scales.shape == (2, 3, 127, layout.groups)
+    got = np.array(reference.unpack(layout, words, scales), np.float64)
+    steps = np.repeat(np.array(scales, np.float64), group_size, axis=-1)[..., :head_dim]
+    error = np.abs(got - np.array(rows, np.float64))
+    # Half a step, and what the float16 scale lost at the top of the range (7 * 2^-11 of a step).
+    assert (error <= steps * (0.5 + 7 * 2**-11) + 1e-6).all()
+
+
+def test_words_are_mlx_own_order() -> None:
+    """MLX's affine quantization of the same values with step 1 and offset -8 packs to the same words."""
+    codes = np.random.default_rng(0).integers(-7, 8, (5, 64))
+    codes[:, 0], codes[:, 32] = 7, 7
+    layout = Layout(64, 32)
+    words, scales = reference.pack(layout, mx.array(codes, mx.float32))
+    assert np.array_equal(np.array(scales), np.ones((5, 2), np.float16))
+    expanded = mx.dequantize(words, mx.ones((5, 2)), mx.full((5, 2), -8.0), group_size=32, bits=4)
+    assert np.array_equal(np.array(expanded), codes)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e30])
+def test_what_cannot_be_coded_is_nan_and_stays_in_its_group(bad: float) -> None:
+    layout = Layout(128, 32)
+    rows = np.ones((4, 128), np.float32)
+    rows[1, 40] = bad
+    got = np.array(reference.unpack(layout, *reference.pack(layout, mx.array(rows))))
+    assert np.isnan(got[1, 32:64]).all()
+    got[1, 32:64] = 1.0
+    # 7 * fp16(1/7) is 1 up to the scale's rounding.
+    assert np.allclose(got, 1.0, atol=1e-3)
+
+
+def test_values_too_small_for_a_scale_become_zero() -> None:
+    layout = Layout(32, 32)
+    got = reference.unpack(layout, *reference.pack(layout, mx.full((1, 32), 1e-9)))
+    assert mx.array_equal(got, mx.zeros((1, 32)))
