@@ -42,8 +42,7 @@ def quantize(codec: Codec, keys: mx.array, values: mx.array) -> tuple[mx.array, 
 def dequantize(codec: Codec, codes: mx.array, scales: mx.array, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
     """Return approximate keys and values. Shapes: `[2, B, Hk, S, ...]` to `[B, Hk, S, D]` each, of `dtype`."""
     engagements["dequantize/plain"] += 1
-    rows = reference.dequantize(codec, codes, scales, dtype)
-    return rows[0], rows[1]
+    return reference.dequantize(codec, codes, scales, dtype)
 
 
 def attend(

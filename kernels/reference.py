@@ -30,15 +30,12 @@ def quantize(codec: Codec, keys_values: mx.array) -> tuple[mx.array, mx.array]:
     return pack(codec.layout, rows)
 
 
-def dequantize(codec: Codec, codes: mx.array, scales: mx.array, dtype: mx.Dtype) -> mx.array:
-    """Undo `quantize`, up to the rounding. Shapes: as `quantize`, to `[2, B, Hk, S, D]` of `dtype`."""
-    rows = unpack(codec.layout, codes, scales)
-    if codec.lam is not None:
-        rows = rows / _per_head(codec.lam)
-    rows = codec.rotation.invert(rows)
-    if codec.mu is not None:
-        rows = rows + _per_head(codec.mu)
-    return rows.astype(dtype)
+def dequantize(codec: Codec, codes: mx.array, scales: mx.array, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
+    """Undo `quantize`, up to the rounding: keys and values, `[B, Hk, S, D]` of `dtype` each. Shapes: as `quantize`."""
+    keys = _dequantize_rows(codec, 0, codes[0], scales[0], dtype)
+    # The values wait for the keys, so that float32 rows of only one of them are in memory at a time.
+    codes, scales = mx.depends([codes, scales], [keys])
+    return keys, _dequantize_rows(codec, 1, codes[1], scales[1], dtype)
 
 
 def pack(layout: Layout, rows: mx.array) -> tuple[mx.array, mx.array]:
@@ -96,6 +93,16 @@ def attend(
     if codec.mu is not None:
         out = out + codec.mu[1][None, :, None, :]
     return out.reshape(B, Hq, L, D).astype(queries.dtype)
+
+
+def _dequantize_rows(codec: Codec, which: int, codes: mx.array, scales: mx.array, dtype: mx.Dtype) -> mx.array:
+    rows = unpack(codec.layout, codes, scales)
+    if codec.lam is not None:
+        rows = rows / codec.lam[which][None, :, None, :]
+    rows = codec.rotation.invert(rows)
+    if codec.mu is not None:
+        rows = rows + codec.mu[which][None, :, None, :]
+    return rows.astype(dtype)
 
 
 def _per_head(constant: mx.array) -> mx.array:

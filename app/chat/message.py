@@ -28,6 +28,7 @@ def title_from(text: str, limit: int = 48) -> str:
     line = " ".join(text.split())
     if len(line) <= limit:
         return line or "New chat"
-    head = line[: limit - 1]
-    cut = head.rsplit(" ", 1)[0] if " " in head else head
-    return cut.rstrip(",.;:") + "…"
+    # One character more than fits: where it is a space, the last word is whole.
+    head = line[:limit]
+    cut = head.rsplit(" ", 1)[0] if " " in head else line[: limit - 1]
+    return (cut.rstrip(" ,.;:") or cut) + "…"

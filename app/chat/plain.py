@@ -40,7 +40,10 @@ def from_plain(hint: Any, value: Any, where: str = "value") -> Any:
         except ValueError:
             raise PlainError(f"{where}: {value!r} is none of {[m.value for m in hint]}") from None
     if hint is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise PlainError(f"{where}: the number is too large") from None
     if type(value) is not hint:
         raise PlainError(f"{where}: expected {hint.__name__}, got {type(value).__name__}")
     return value

@@ -14,7 +14,9 @@ from kernels import dispatch
 FP16_BYTES = 2
 
 
-def cache_figures(caches: Sequence[Any], plan: CachePlan, group_size: int, tokens: int) -> CacheFigures:
+def cache_figures(
+    caches: Sequence[Any], plan: CachePlan, requested: CacheMode, group_size: int, tokens: int
+) -> CacheFigures:
     """Return the figures of `caches`. `mode` is what they really are: int4 as soon as one layer is.
 
     A layer's fp16 equivalent is what mlx-lm would hold for the same rows at two bytes a value; a layer that is mlx-lm's
@@ -48,7 +50,7 @@ def cache_figures(caches: Sequence[Any], plan: CachePlan, group_size: int, token
         fp16_allocated_bytes=fp16_allocated,
         layers_int4=int4_layers,
         layers_total=len(caches),
-        notes=plan.notes if int4_layers else (),
+        notes=plan.notes if requested is CacheMode.INT4 else (),
     )
 
 

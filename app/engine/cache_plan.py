@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 
 from app.chat.figures import LayerNote
@@ -44,7 +43,7 @@ class CachePlan:
         return tuple(LayerNote(tuple(layers), reason) for reason, layers in grouped.items())
 
 
-def plan_cache(model: Module) -> CachePlan:
+def plan_cache(model: Any) -> CachePlan:
     """Find out which layers of `model` can be int4. Costs graph building only, no computing."""
     attention_patch.install()
     reasons = [_not_replaceable(cache) for cache in make_prompt_cache(model)]
@@ -70,7 +69,7 @@ def plan_cache(model: Module) -> CachePlan:
     return CachePlan(tuple(reasons))
 
 
-def make_caches(model: Module, plan: CachePlan, mode: CacheMode, group_size: int) -> list[Any]:
+def make_caches(model: Any, plan: CachePlan, mode: CacheMode, group_size: int) -> list[Any]:
     """Return empty caches for one conversation: mlx-lm's own, in int4 mode replaced where the plan allows."""
     if mode is CacheMode.FP16:
         caches: list[Any] = make_prompt_cache(model)
@@ -78,7 +77,7 @@ def make_caches(model: Module, plan: CachePlan, mode: CacheMode, group_size: int
     return _caches(model, plan.reasons, group_size)
 
 
-def _caches(model: Module, reasons: Sequence[str], group_size: int) -> list[Any]:
+def _caches(model: Any, reasons: Sequence[str], group_size: int) -> list[Any]:
     stock = make_prompt_cache(model)
     return [
         cache if reason else _counterpart(cache, layer, group_size)

@@ -215,7 +215,7 @@ class Int4KVCache(Int4Cache):
         self.codes[..., start:end, :] = new_codes
         self.scales[..., start:end, :] = new_scales
         self.offset = end
-        chunk = None if keys.shape[2] <= MAX_QUERIES else (keys, values)
+        chunk = None if keys.shape[2] <= MAX_QUERIES else _after(keys, values, new_codes, new_scales)
         seen = end if chunk is None else start
         return self._handles(keys, self.codes[..., :seen, :], self.scales[..., :seen, :], chunk)
 
@@ -273,7 +273,8 @@ class Int4RotatingKVCache(Int4Cache):
         if history is None:
             rows = self.rows
             return self._handles(keys, self.codes[..., :rows, :], self.scales[..., :rows, :], None)
-        return self._handles(keys, *(history or (new_codes[..., :0, :], new_scales[..., :0, :])), (keys, values))
+        codes, scales = history or (new_codes[..., :0, :], new_scales[..., :0, :])
+        return self._handles(keys, codes, scales, _after(keys, values, new_codes, new_scales))
 
     def is_trimmable(self) -> bool:
         """Return whether no token has left the window yet."""
@@ -329,6 +330,16 @@ class Int4RotatingKVCache(Int4Cache):
             self.scales[..., row : row + n, :] = scales[..., taken, :]
             at += n
         self.offset = end
+
+
+def _after(keys: mx.array, values: mx.array, *stored: mx.array) -> tuple[mx.array, mx.array]:
+    """Return the exact chunk, to be attended to after its codes are made.
+
+    Left to itself, MLX codes the chunks of many layers together at the end, and memory peaks with all their float32
+    rows.
+    """
+    keys, values = mx.depends([keys, values], list(stored))
+    return keys, values
 
 
 # load_prompt_cache looks classes up among mlx-lm's own.

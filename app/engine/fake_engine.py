@@ -1,0 +1,397 @@
+"""An engine without a model: it answers every request of the protocol as the real one does, from a script.
+
+The tests of the window use it. It takes any folder for a model, reads text word by word, keeps the words it has read
+per conversation, and replies with a text made from the prompt (and from the seed, unless the temperature is 0). Cache
+figures are what a small model with the shape below would have. Directives in square brackets, in the last user message
+or in the model folder's name, make it do what a real engine does on a bad day. STAGE is `load`, `prefill` or `decode`:
+
+    [prefill-ms 20]   take 20 ms for every prefill step (8 words)    [tokens 300]     reply with 300 tokens
+    [token-ms 20]     take 20 ms for every token                     [markdown]       reply with a list, code, a table
+    [load-ms 200]     take 200 ms for every loading step             [part 5]         int4 parts from fp16 at token 5
+    [fail STAGE]      raise a NibbleError                            [defect STAGE]   raise an unexpected exception
+    [abort STAGE]     abort the process (SIGABRT)                    [exit STAGE]     end the process with code 3
+    [hang STAGE]      hang, deaf to Cancel and Quit                  [garbage STAGE]  send a line that is no event
+    [print STAGE]     print to stdout, from Python and natively
+"""
+
+import os
+import platform
+import random
+import re
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+from app import __version__
+from app.chat.figures import CacheFigures, MachineFacts, MemoryFigures, ModelFacts, ReplyFigures
+from app.chat.message import Message, Role
+from app.chat.options import CacheMode, ChatOptions
+from app.engine.protocol import (
+    Emit,
+    Event,
+    Finished,
+    Generate,
+    Load,
+    Loaded,
+    Loading,
+    Prefill,
+    Progress,
+    Token,
+)
+from app.errors import NibbleError
+
+LAYERS, KV_HEADS, HEAD_SIZE = 4, 2, 64
+CAPACITY_STEP = 256
+PREFILL_STEP = 8
+CONTEXT_LIMIT = 4096
+WEIGHT_BYTES = 2_000_000
+PROGRESS_INTERVAL_S = 0.25
+END_OF_TEXT = 0
+WORDS = ("the", "a", "fox", "lantern", "river", "garden", "child", "song", "boat", "walked", "found", "kept", "once")
+MARKDOWN = """# A heading
+
+Some *emphasis*, some `code` and a [link](https://example.org).
+
+- first
+- second
+
+```python
+def double(x: int) -> int:
+    return 2 * x
+```
+
+| bits | bytes |
+|-----:|------:|
+| 4 | 36 |
+| 16 | 128 |
+"""
+
+
+@dataclass(slots=True)
+class _Script:
+    """The directives found in a text."""
+
+    found: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, text: str) -> "_Script":
+        return cls(dict(re.findall(r"\[([a-z-]+)(?: (\w+))?\]", text)))
+
+    def number(self, name: str, default: int) -> int:
+        return int(self.found.get(name, default))
+
+    def pause(self, name: str, default_ms: int) -> None:
+        time.sleep(self.number(name, default_ms) / 1000)
+
+    def reach(self, stage: str, emit: Emit) -> None:
+        """Do what the directives ask for at `stage`."""
+        for action, asked in self.found.items():
+            if asked == stage:
+                self._do(action, stage, emit)
+
+    def _do(self, action: str, stage: str, emit: Emit) -> None:
+        match action:
+            case "fail":
+                raise NibbleError(f"The script asks for a failure in {stage}.", "Ask for something else.")
+            case "defect":
+                raise ZeroDivisionError(f"the script asks for a defect in {stage}")
+            case "abort":
+                os.abort()
+            case "exit":
+                os._exit(3)
+            case "hang":
+                while True:
+                    time.sleep(0.1)
+            case "garbage":
+                emit(cast(Event, _Garbage()))
+            case "print":
+                print(f"printed in {stage}")
+                os.write(1, f"written in {stage}\n".encode())
+
+
+@dataclass(frozen=True, slots=True)
+class _Garbage:
+    """Encodes to a line that no reader knows."""
+
+    noise: str = "!"
+
+
+@dataclass(slots=True)
+class _Cache:
+    """The words a conversation's cache has read, one entry a token."""
+
+    mode: CacheMode
+    group_size: int
+    words: list[str] = field(default_factory=list)
+
+    def figures(self) -> CacheFigures:
+        tokens = len(self.words)
+        capacity = -(-tokens // CAPACITY_STEP) * CAPACITY_STEP
+        fp16 = LAYERS * 2 * KV_HEADS * HEAD_SIZE * 2
+        int4 = LAYERS * 2 * KV_HEADS * (HEAD_SIZE // 2 + HEAD_SIZE // self.group_size * 2)
+        own = int4 if self.mode is CacheMode.INT4 else fp16
+        return CacheFigures(
+            mode=self.mode,
+            group_size=self.group_size,
+            path="fake",
+            tokens=tokens,
+            used_bytes=tokens * own,
+            allocated_bytes=capacity * own,
+            fp16_used_bytes=tokens * fp16,
+            fp16_allocated_bytes=capacity * fp16,
+            layers_int4=LAYERS if self.mode is CacheMode.INT4 else 0,
+            layers_total=LAYERS,
+        )
+
+
+class FakeEngine:
+    """Implements `app.engine.protocol.Engine` without MLX."""
+
+    def __init__(self) -> None:
+        self._model: ModelFacts | None = None
+        self._caches: dict[str, _Cache] = {}
+
+    def machine(self) -> MachineFacts:
+        """Return plausible facts about this machine."""
+        return MachineFacts(
+            machine="Fake",
+            memory_bytes=8 * 1024**3,
+            os=platform.platform(),
+            device="cpu",
+            backend="cpu",
+            nibble_version=__version__,
+            python_version=platform.python_version(),
+            mlx_version="none",
+            mlx_lm_version="none",
+        )
+
+    def load(self, request: Load, emit: Emit, cancelled: Callable[[], bool]) -> None:
+        """Take the folder for a model. Raises NibbleError when there is none."""
+        self._model = None
+        self._caches.clear()
+        folder = Path(request.path)
+        script = _Script.of(folder.name)
+        for fraction, step in ((0.0, "Reading the configuration"), (0.3, "Reading the weights"), (0.9, "Warming up")):
+            if cancelled():
+                raise NibbleError("Loading the model was stopped.", "Open it again to use it.")
+            emit(Loading(request.request_id, step, fraction))
+            script.pause("load-ms", 0)
+            script.reach("load", emit)
+            if not folder.is_dir():
+                raise NibbleError(f"There is no model folder at {folder}.", "Choose another folder.")
+        self._model = ModelFacts(
+            name=folder.name,
+            path=str(folder),
+            architecture="fake",
+            parameters=1_000_000,
+            weight_bytes=WEIGHT_BYTES,
+            layers=LAYERS,
+            context_limit_tokens=CONTEXT_LIMIT,
+            compute_dtype="float16",
+            int4_layers=LAYERS,
+            notes=(),
+            remarks=("This is not a model: it replays a script.",),
+        )
+        emit(Loaded(request.request_id, self._model))
+
+    def generate(self, request: Generate, emit: Emit, cancelled: Callable[[], bool]) -> None:
+        """Write the scripted reply. Raises NibbleError without a model and for a prompt beyond the context limit."""
+        if self._model is None:
+            raise NibbleError("No model is open.", "Open a model first.")
+        _Reply(request, self._model, self._cache_for(request), emit, cancelled).write()
+
+    def forget(self, chat_id: str) -> None:
+        """Drop the words read for `chat_id`."""
+        self._caches.pop(chat_id, None)
+
+    def close(self) -> None:
+        """Drop everything."""
+        self._model = None
+        self._caches.clear()
+
+    def _cache_for(self, request: Generate) -> _Cache:
+        options = request.options
+        empty = _Cache(options.cache_mode, options.group_size)
+        if not request.reuse_cache:
+            return empty
+        kept = self._caches.get(request.chat_id)
+        if kept and (kept.mode, kept.group_size) == (options.cache_mode, options.group_size):
+            return kept
+        self._caches[request.chat_id] = empty
+        return empty
+
+
+class _Reply:
+    """One reply on its way: reads the prompt into the cache, then writes the text token by token."""
+
+    def __init__(
+        self, request: Generate, model: ModelFacts, cache: _Cache, emit: Emit, cancelled: Callable[[], bool]
+    ) -> None:
+        self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._started_s = time.monotonic()
+        self._request = request
+        self._id = request.request_id
+        self._model = model
+        self._cache = cache
+        self._emit = emit
+        self._cancelled = cancelled
+        self._script = _Script.of(request.messages[-1].text)
+        seed = request.options.sampling.seed
+        self._seed = random.randrange(2**32) if seed is None else seed
+        self._prompt = _prompt_words(request.messages, request.options)
+        self._reused = 0
+        self._prefilled = 0
+        self._prefill_s = 0.0
+        self._ttft_s = 0.0
+        self._written: list[str] = []
+        self._ids: list[int] = []
+
+    def write(self) -> None:
+        """Prefill, decode, finish."""
+        if len(self._prompt) >= CONTEXT_LIMIT:
+            raise NibbleError(
+                f"The conversation has {len(self._prompt)} tokens; this model reads at most {CONTEXT_LIMIT}.",
+                "Start a new chat, or shorten this one.",
+            )
+        reason = "cancelled" if not self._prefill() else self._decode()
+        self._emit(Finished(self._id, "".join(self._written), tuple(self._ids), self._figures(reason)))
+
+    def _prefill(self) -> bool:
+        """Read the prompt's new words; return False when cancelled on the way."""
+        self._reused = min(_common_prefix(self._cache.words, self._prompt), len(self._prompt) - 1)
+        del self._cache.words[self._reused :]
+        new = self._prompt[self._reused :]
+        self._emit(Prefill(self._id, 0, len(new), self._reused))
+        for start in range(0, len(new), PREFILL_STEP):
+            self._script.reach("prefill", self._emit)
+            if self._cancelled():
+                return False
+            self._script.pause("prefill-ms", 0)
+            step = new[start : start + PREFILL_STEP]
+            self._cache.words += step
+            self._prefilled += len(step)
+            self._prefill_s = self._elapsed_s()
+            self._emit(Prefill(self._id, self._prefilled, len(new), self._reused))
+        return True
+
+    def _decode(self) -> str:
+        """Write tokens; return the finish reason."""
+        shown_s = 0.0
+        limit = min(self._request.options.sampling.max_tokens, CONTEXT_LIMIT - len(self._prompt))
+        for index, word in enumerate(self._words()):
+            if index >= limit:
+                return "length"
+            if index == 1:
+                self._script.reach("decode", self._emit)
+            if self._cancelled():
+                return "cancelled"
+            self._script.pause("token-ms", 1)
+            self._written.append(word)
+            self._ids.append(_token_id(word))
+            self._cache.words.append(word)
+            self._ttft_s = self._ttft_s or self._elapsed_s()
+            self._emit(Token(self._id, word, (self._ids[-1],)))
+            if self._elapsed_s() - shown_s >= PROGRESS_INTERVAL_S:
+                shown_s = self._elapsed_s()
+                self._show_progress()
+        self._ids.append(END_OF_TEXT)
+        return "stop"
+
+    def _words(self) -> Iterator[str]:
+        sampling = self._request.options.sampling
+        prompt_text = self._request.messages[-1].text
+        if "markdown" in self._script.found:
+            yield from _words(MARKDOWN)
+            return
+        seed = 0 if sampling.temperature == 0 else self._seed
+        parts_at = self._script.number("part", -1) if self._cache.mode is CacheMode.INT4 else -1
+        words = random.Random(f"{seed} {prompt_text}")
+        for index in range(self._script.number("tokens", 24)):
+            if index == parts_at:
+                words.seed(f"{seed} {prompt_text} int4")
+                yield " otherwise"
+            else:
+                yield (" " if index else "") + words.choice(WORDS)
+
+    def _show_progress(self) -> None:
+        self._emit(
+            Progress(
+                request_id=self._id,
+                cache=self._cache.figures(),
+                memory=self._memory(),
+                generated_tokens=len(self._ids),
+                ttft_s=self._ttft_s,
+                prefill_tokens_per_s=self._prefill_speed(),
+                decode_tokens_per_s=self._decode_speed(self._elapsed_s()),
+            )
+        )
+
+    def _figures(self, reason: str) -> ReplyFigures:
+        sampling = self._request.options.sampling
+        elapsed_s = self._elapsed_s()
+        return ReplyFigures(
+            model=self._model.name,
+            started_at=self._started_at,
+            requested_mode=self._request.options.cache_mode,
+            cache=self._cache.figures(),
+            memory=self._memory(),
+            prompt_tokens=len(self._prompt),
+            reused_tokens=self._reused,
+            prefilled_tokens=self._prefilled,
+            generated_tokens=len(self._ids),
+            ttft_s=self._ttft_s,
+            prefill_tokens_per_s=self._prefill_speed(),
+            decode_tokens_per_s=self._decode_speed(elapsed_s),
+            elapsed_s=elapsed_s,
+            context_limit_tokens=CONTEXT_LIMIT,
+            seed=self._seed,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            max_tokens=sampling.max_tokens,
+            finish_reason=reason,
+        )
+
+    def _memory(self) -> MemoryFigures:
+        active = WEIGHT_BYTES + self._cache.figures().allocated_bytes
+        return MemoryFigures(active_bytes=active, peak_bytes=active, pool_bytes=0)
+
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._started_s
+
+    def _prefill_speed(self) -> float:
+        return self._prefilled / self._prefill_s if self._prefill_s else 0.0
+
+    def _decode_speed(self, elapsed_s: float) -> float:
+        decode_s = elapsed_s - self._ttft_s
+        return (len(self._ids) - 1) / decode_s if len(self._ids) > 1 and decode_s else 0.0
+
+
+def _prompt_words(messages: tuple[Message, ...], options: ChatOptions) -> list[str]:
+    """Return the whole prompt as a chat template would lay it out, ending where the reply begins."""
+    turns = [Message(Role.SYSTEM, options.system_prompt), *messages] if options.system_prompt else messages
+    prompt: list[str] = []
+    for turn in turns:
+        prompt += [f"<{turn.role}>", *_words(turn.text), "<end>"]
+    return [*prompt, f"<{Role.ASSISTANT}>"]
+
+
+def _words(text: str) -> list[str]:
+    """Cut a text into words with the white space before them; joined they are the text again."""
+    return re.findall(r"\s*\S+|\s+$", text)
+
+
+def _token_id(word: str) -> int:
+    return 1 + zlib.crc32(word.encode()) % 50_000
+
+
+def _common_prefix(first: list[str], second: list[str]) -> int:
+    for i, (a, b) in enumerate(zip(first, second, strict=False)):
+        if a != b:
+            return i
+    return min(len(first), len(second))

@@ -1,0 +1,261 @@
+"""The real engine: loads a model with mlx-lm and writes replies with it. Everything in here runs on one thread."""
+
+import secrets
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.generate import generate_step, wired_limit
+from mlx_lm.sample_utils import make_sampler
+
+from app.chat.figures import CacheFigures, MachineFacts, ReplyFigures
+from app.chat.options import Sampling
+from app.engine.cache_figures import cache_figures
+from app.engine.cache_plan import make_caches
+from app.engine.conversation_cache import ConversationCache, ConversationCaches
+from app.engine.machine import machine_facts, memory_figures
+from app.engine.model_folder import OpenModel, open_model
+from app.engine.prompt import prompt_tokens
+from app.engine.protocol import Emit, Finished, Generate, Load, Loaded, Loading, Prefill, Progress, Token
+from app.errors import NibbleError
+from kernels import dispatch
+
+_POOL_LIMIT_BYTES = 512 * 1024**2
+"""MLX's default lets freed buffers fill nearly all memory; comparisons of memory would measure that pool."""
+_PROGRESS_EVERY_S = 0.25
+
+
+class MlxEngine:
+    """Implements `app.engine.protocol.Engine` with mlx-lm."""
+
+    def __init__(self) -> None:
+        self._open: OpenModel | None = None
+        self._conversations: ConversationCaches | None = None
+
+    def machine(self) -> MachineFacts:
+        """Return what this process runs on."""
+        return machine_facts()
+
+    def load(self, request: Load, emit: Emit, cancelled: Callable[[], bool]) -> None:
+        """Open a model folder. Raises NibbleError; the model that was open before is gone then."""
+        self._drop_model()
+        mx.set_cache_limit(_POOL_LIMIT_BYTES)
+
+        def progress(step: str) -> None:
+            emit(Loading(request.request_id, step, -1.0))
+
+        opened = open_model(Path(request.path).expanduser(), progress)
+        self._open = opened
+        self._conversations = ConversationCaches(
+            lambda mode, group_size: make_caches(opened.model, opened.plan, mode, group_size)
+        )
+        emit(Loaded(request.request_id, opened.facts))
+
+    def generate(self, request: Generate, emit: Emit, cancelled: Callable[[], bool]) -> None:
+        """Write a reply. Raises NibbleError where no model is open or the conversation does not fit."""
+        if self._open is None or self._conversations is None:
+            raise NibbleError("No model is open.", "Choose a model first.")
+        options = request.options
+        prompt = prompt_tokens(self._open.tokenizer, request.messages, options.system_prompt)
+        limit = self._open.facts.context_limit_tokens
+        if len(prompt) >= limit:
+            raise NibbleError(
+                f"This conversation has {len(prompt):,} tokens; {self._open.facts.name} can read {limit:,}.",
+                "Start a new chat, or shorten the message.",
+            )
+        cache, reused = (
+            self._conversations.take(request.chat_id, options.cache_mode, options.group_size, prompt)
+            if request.reuse_cache
+            else (self._fresh_cache(request), 0)
+        )
+        reply = _Reply(self._open, request, cache, prompt, reused, emit, cancelled)
+        try:
+            reply.write()
+        except RuntimeError as error:
+            if "alloc" not in str(error).lower():
+                raise
+            raise NibbleError(
+                "There is not enough memory to go on with this conversation.",
+                "Switch to int4, shorten the conversation, or choose a smaller model.",
+            ) from error
+        if request.reuse_cache:
+            self._conversations.give_back(request.chat_id, cache)
+        emit(reply.finished())
+        del reply, cache
+        mx.clear_cache()
+
+    def forget(self, chat_id: str) -> None:
+        """Drop the KV cache of a conversation."""
+        if self._conversations is not None:
+            self._conversations.forget(chat_id)
+            mx.clear_cache()
+
+    def close(self) -> None:
+        """Let go of everything. Without clearing its streams, MLX 0.32 may abort at exit."""
+        self._drop_model()
+        mx.synchronize()
+        mx.clear_streams()
+
+    def _drop_model(self) -> None:
+        self._open = None
+        self._conversations = None
+        mx.clear_cache()
+
+    def _fresh_cache(self, request: Generate) -> ConversationCache:
+        assert self._open is not None
+        mode, group_size = request.options.cache_mode, request.options.group_size
+        return ConversationCache(mode, group_size, make_caches(self._open.model, self._open.plan, mode, group_size), [])
+
+
+class _CancelledError(Exception):
+    """Raised inside mlx-lm's prefill to leave it."""
+
+
+class _Reply:
+    """One reply in the making: the clock, the text and the tokens so far."""
+
+    def __init__(
+        self,
+        opened: OpenModel,
+        request: Generate,
+        cache: ConversationCache,
+        prompt: list[int],
+        reused: int,
+        emit: Emit,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self.opened = opened
+        self.request = request
+        self.cache = cache
+        self.prompt = prompt
+        self.reused = reused
+        self.emit = emit
+        self.cancelled = cancelled
+        sampling = request.options.sampling
+        self.seed = secrets.randbelow(2**31) if sampling.seed is None else sampling.seed
+        self.most_tokens = min(sampling.max_tokens, opened.facts.context_limit_tokens - len(prompt))
+        self.token_ids: list[int] = []
+        self.text: list[str] = []
+        self.finish_reason = "length"
+        self.started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self.begun = time.perf_counter()
+        self.first_token = 0.0
+        self.last_token = 0.0
+
+    def write(self) -> None:
+        """Prefill and decode; leaves the conversation's cache with exactly the tokens it was fed."""
+        mx.reset_peak_memory()
+        mx.random.seed(self.seed)
+        self.cache.tokens = self.prompt[: self.reused]
+        try:
+            with wired_limit(self.opened.model):
+                self._decode()
+        except _CancelledError:
+            self.finish_reason = "cancelled"
+
+    def finished(self) -> Finished:
+        """Return the reply's last event."""
+        return Finished(self.request.request_id, "".join(self.text), tuple(self.token_ids), self._figures())
+
+    def _decode(self) -> None:
+        tokenizer = self.opened.tokenizer
+        detokenizer = tokenizer.detokenizer
+        steps = generate_step(
+            mx.array(self.prompt[self.reused :]),
+            self.opened.model,
+            max_tokens=self.most_tokens,
+            sampler=_sampler(self.request.options.sampling),
+            prompt_cache=self.cache.caches,
+            # A request to stop is seen between chunks: they take about as long on either device.
+            prefill_step_size=128 if dispatch.backend() == "cpu" else 512,
+            prompt_progress_callback=self._on_prefill,
+        )
+        next_progress = 0.0
+        for token, _ in steps:
+            self.last_token = time.perf_counter()
+            if not self.token_ids:
+                self.first_token = self.last_token
+            self.token_ids.append(token)
+            # generate_step has fed this token already, to work one step ahead.
+            self.cache.tokens.append(token)
+            if token in tokenizer.eos_token_ids:
+                self.finish_reason = "stop"
+                break
+            detokenizer.add_token(token)
+            self._say(detokenizer.last_segment, (token,))
+            if self.last_token >= next_progress:
+                self.emit(self._progress())
+                next_progress = self.last_token + _PROGRESS_EVERY_S
+            if self.cancelled():
+                self.finish_reason = "cancelled"
+                break
+        steps.close()
+        # The step that was begun ahead must be over before its cache is trimmed, saved or dropped.
+        mx.eval([c.state for c in self.cache.caches])
+        detokenizer.finalize()
+        self._say(detokenizer.last_segment, ())
+
+    def _say(self, text: str, token_ids: tuple[int, ...]) -> None:
+        if text or token_ids:
+            self.text.append(text)
+            self.emit(Token(self.request.request_id, text, token_ids))
+
+    def _on_prefill(self, done: int, total: int) -> None:
+        self.cache.tokens = self.prompt[: self.reused + done]
+        self.emit(Prefill(self.request.request_id, done, total, self.reused))
+        if done < total and self.cancelled():
+            raise _CancelledError
+
+    def _cache_figures(self) -> CacheFigures:
+        options = self.request.options
+        return cache_figures(
+            self.cache.caches, self.opened.plan, options.cache_mode, options.group_size, len(self.cache.tokens)
+        )
+
+    def _speeds(self) -> tuple[float, float, float]:
+        """Return ttft_s, prefill and decode tokens per second; 0 while there is nothing to measure."""
+        if not self.token_ids:
+            return 0.0, 0.0, 0.0
+        ttft = self.first_token - self.begun
+        decoding = self.last_token - self.first_token
+        decoded = len(self.token_ids) - 1
+        return ttft, (len(self.prompt) - self.reused) / ttft, decoded / decoding if decoded else 0.0
+
+    def _progress(self) -> Progress:
+        return Progress(
+            self.request.request_id, self._cache_figures(), memory_figures(), len(self.token_ids), *self._speeds()
+        )
+
+    def _figures(self) -> ReplyFigures:
+        sampling = self.request.options.sampling
+        ttft, prefill, decode = self._speeds()
+        return ReplyFigures(
+            model=self.opened.facts.name,
+            started_at=self.started_at,
+            requested_mode=self.request.options.cache_mode,
+            cache=self._cache_figures(),
+            memory=memory_figures(),
+            prompt_tokens=len(self.prompt),
+            reused_tokens=self.reused,
+            prefilled_tokens=len(self.cache.tokens) - self.reused - len(self.token_ids),
+            generated_tokens=len(self.token_ids),
+            ttft_s=ttft,
+            prefill_tokens_per_s=prefill,
+            decode_tokens_per_s=decode,
+            elapsed_s=(self.last_token or time.perf_counter()) - self.begun,
+            context_limit_tokens=self.opened.facts.context_limit_tokens,
+            seed=self.seed,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            max_tokens=sampling.max_tokens,
+            finish_reason=self.finish_reason,
+        )
+
+
+def _sampler(sampling: Sampling) -> Any:
+    return make_sampler(temp=sampling.temperature, top_p=sampling.top_p, min_p=sampling.min_p, top_k=sampling.top_k)

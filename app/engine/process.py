@@ -1,0 +1,185 @@
+"""The engine's process: requests come in on stdin, events go out on stdout, and nothing else does.
+
+Every engine call happens on the main thread, one at a time and in order, since MLX's streams belong to one thread. A
+second thread only reads lines: it puts requests into a queue and marks the ones to be cancelled, so that Cancel, Quit
+and the end of stdin are heard in the middle of a reply.
+"""
+
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from app.engine.command import EngineKind
+from app.engine.protocol import (
+    PROTOCOL_VERSION,
+    Cancel,
+    Engine,
+    Event,
+    Failed,
+    Forget,
+    Generate,
+    Load,
+    Quit,
+    Ready,
+    decode_request,
+    encode,
+)
+from app.errors import NibbleError
+
+
+def serve(kind: EngineKind) -> int:
+    """Be an engine process until Quit, the end of stdin or SIGTERM; return its exit code.
+
+    SIGINT is ignored: a terminal sends Ctrl-C to the whole process group, and it is the window that answers it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A stream of its own, never closed: the reading thread may be inside it, holding its lock, as the process ends.
+    stdin = os.fdopen(os.dup(0), "rb")
+    with claimed_stdout() as stdout:
+        server = EngineServer(stdin, stdout)
+        signal.signal(signal.SIGTERM, lambda *_: server.quit())
+        return server.run(_factory(kind))
+
+
+def _factory(kind: EngineKind) -> Callable[[], Engine]:
+    if kind == "fake":
+        from app.engine.fake_engine import FakeEngine
+
+        return FakeEngine
+    from app.engine.mlx_engine import MlxEngine
+
+    return MlxEngine
+
+
+@contextmanager
+def claimed_stdout() -> Iterator[BinaryIO]:
+    """Give the real stdout to the caller alone; prints and native output go to stderr from here on."""
+    sys.stdout.flush()
+    stdout = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    try:
+        yield stdout
+    finally:
+        with suppress(BrokenPipeError):
+            stdout.close()
+
+
+@dataclass(slots=True)
+class _Job:
+    """A request that is answered, waiting or running."""
+
+    request: Load | Generate
+    cancelled: bool = False
+
+
+class EngineServer:
+    """Reads requests from `stdin`, lets an engine answer them, writes its events to `stdout`."""
+
+    def __init__(self, stdin: BinaryIO, stdout: BinaryIO) -> None:
+        self._stdin = stdin
+        self._stdout = stdout
+        self._queue: queue.SimpleQueue[_Job | Forget | Failed | Quit] = queue.SimpleQueue()
+        self._jobs: dict[str, _Job] = {}
+        self._quitting = False
+
+    def quit(self) -> None:
+        """Cancel what runs, drop what waits, let `run` return. May be called on any thread and in a signal handler."""
+        self._quitting = True
+        self._queue.put(Quit())
+
+    def run(self, engine_factory: Callable[[], Engine]) -> int:
+        """Answer requests until told to quit; return the exit code."""
+        engine = engine_factory()
+        try:
+            self._emit(Ready(PROTOCOL_VERSION, engine.machine()))
+            threading.Thread(target=self._read, name="engine-stdin", daemon=True).start()
+            while (item := self._queue.get()) and not self._quitting:
+                self._answer(engine, item)
+        finally:
+            engine.close()
+        return 0
+
+    # The main thread
+
+    def _answer(self, engine: Engine, item: _Job | Forget | Failed | Quit) -> None:
+        match item:
+            case _Job(request=Load() as load):
+                self._guard(load.request_id, lambda: engine.load(load, self._emit, self._is_cancelled(item)))
+            case _Job(request=Generate() as generate):
+                self._guard(
+                    generate.request_id, lambda: engine.generate(generate, self._emit, self._is_cancelled(item))
+                )
+            case Forget(chat_id):
+                self._guard("", lambda: engine.forget(chat_id))
+            case Failed():
+                self._emit(item)
+            case Quit():
+                pass
+
+    def _guard(self, request_id: str, call: Callable[[], None]) -> None:
+        """Run one engine call; whatever it raises becomes Failed, and the process lives on."""
+        try:
+            call()
+        except NibbleError as error:
+            self._emit(Failed(request_id, error.message, error.hint))
+        except Exception as error:
+            self._emit(
+                Failed(
+                    request_id,
+                    f"The engine met an error it did not expect: {type(error).__name__}: {error}",
+                    "This is a defect in Nibble. Try again; if it comes back, report it with the details.",
+                    traceback.format_exc(),
+                )
+            )
+        finally:
+            self._jobs.pop(request_id, None)
+
+    def _is_cancelled(self, job: _Job) -> Callable[[], bool]:
+        return lambda: job.cancelled or self._quitting
+
+    def _emit(self, event: Event) -> None:
+        line = encode(event).encode() + b"\n"
+        try:
+            self._stdout.write(line)
+            self._stdout.flush()
+        except BrokenPipeError:
+            self.quit()
+
+    # The reading thread
+
+    def _read(self) -> None:
+        try:
+            for line in self._stdin:
+                self._take(line)
+                if self._quitting:
+                    return
+        finally:
+            self.quit()
+
+    def _take(self, line: bytes) -> None:
+        try:
+            request = decode_request(line.decode())
+        except ValueError as error:
+            message = f"The engine was sent a line that it cannot read: {error}"
+            hint = "This is a defect in Nibble, or the window and the engine are of different versions."
+            self._queue.put(Failed("", message, hint))
+            return
+        match request:
+            case Load() | Generate():
+                job = self._jobs[request.request_id] = _Job(request)
+                self._queue.put(job)
+            case Cancel(request_id):
+                if named := self._jobs.get(request_id):
+                    named.cancelled = True
+            case Forget():
+                self._queue.put(request)
+            case Quit():
+                self.quit()

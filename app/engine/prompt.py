@@ -1,0 +1,45 @@
+"""A conversation as the tokens a model reads."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import TemplateError
+
+from app.chat.message import Message, Role
+from app.errors import NibbleError
+
+
+def prompt_tokens(tokenizer: Any, messages: Sequence[Message], system_prompt: str) -> list[int]:
+    """Apply the model's chat template and return token ids, ending where the assistant begins to speak.
+
+    A template that refuses a system role gets the system prompt at the head of the first message instead. A model
+    without a template reads the plain texts, named by their roles. Raises NibbleError where a template fails.
+    """
+    if not messages or messages[-1].role is not Role.USER:
+        raise NibbleError("There is no message to answer.", "Write one first.")
+    turns = [{"role": m.role.value, "content": m.text} for m in messages]
+    if not tokenizer.has_chat_template:
+        lines = [f"{t['role']}: {t['content']}" for t in _merged(turns, system_prompt)]
+        return list(tokenizer.encode("\n".join([*lines, "assistant:"])))
+    if not system_prompt:
+        return _templated(tokenizer, turns)
+    try:
+        return _templated(tokenizer, [{"role": Role.SYSTEM.value, "content": system_prompt}, *turns])
+    except NibbleError:
+        return _templated(tokenizer, _merged(turns, system_prompt))
+
+
+def _merged(turns: list[dict[str, str]], system_prompt: str) -> list[dict[str, str]]:
+    if not system_prompt:
+        return turns
+    first = {**turns[0], "content": f"{system_prompt}\n\n{turns[0]['content']}"}
+    return [first, *turns[1:]]
+
+
+def _templated(tokenizer: Any, turns: list[dict[str, str]]) -> list[int]:
+    try:
+        return list(tokenizer.apply_chat_template(turns, add_generation_prompt=True))
+    except (TemplateError, ValueError, TypeError, KeyError) as error:
+        raise NibbleError(
+            f"This model's chat template failed: {error}", "Its tokenizer_config.json may be damaged: fetch it again."
+        ) from error

@@ -1,0 +1,100 @@
+"""Where Nibble keeps its files, and how they are written: whole or not at all, and nothing unreadable is deleted."""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import platformdirs
+
+from app.errors import NibbleError
+
+HOME_VARIABLE = "NIBBLE_HOME"
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The folders of one installation."""
+
+    data: Path
+    config: Path
+    cache: Path
+    logs: Path
+
+    @property
+    def database(self) -> Path:
+        """Conversations and messages."""
+        return self.data / "nibble.sqlite3"
+
+    @property
+    def settings_file(self) -> Path:
+        """What the person has set for the whole app."""
+        return self.config / "settings.json"
+
+    @property
+    def log_file(self) -> Path:
+        """The window's log."""
+        return self.logs / "nibble.log"
+
+
+def default_paths() -> Paths:
+    """Return the folders of this system, made if need be; all under `NIBBLE_HOME` where that is set.
+
+    Raises NibbleError where a folder cannot be made.
+    """
+    if home := os.environ.get(HOME_VARIABLE):
+        root = Path(home).expanduser().absolute()
+        paths = Paths(data=root / "data", config=root / "config", cache=root / "cache", logs=root / "logs")
+    else:
+        folders = platformdirs.PlatformDirs("Nibble", appauthor=False)
+        paths = Paths(
+            data=folders.user_data_path,
+            config=folders.user_config_path,
+            cache=folders.user_cache_path,
+            logs=folders.user_log_path,
+        )
+    for folder in (paths.data, paths.config, paths.cache, paths.logs):
+        _make_private(folder)
+    return paths
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as UTF-8: readers see the old file or the new one, never a part. Raises NibbleError."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            # "replace": half a surrogate pair, which UTF-8 cannot hold, becomes "?" rather than an error.
+            with part.open("w", encoding="utf-8", errors="replace", newline="") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise NibbleError(
+            f"{path} could not be written: {error.strerror or error}.",
+            "Check that the folder exists, that you may write there, and that the disk is not full.",
+        ) from error
+
+
+def move_aside(path: Path, reason: str) -> Path:
+    """Rename `path` to `<stem>.<reason>-<UTC time><suffix>`, over no other file; return that. Raises OSError."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    aside = path.with_name(f"{path.stem}.{reason}-{stamp}{path.suffix}")
+    count = 1
+    while aside.exists():
+        count += 1
+        aside = path.with_name(f"{path.stem}.{reason}-{stamp}-{count}{path.suffix}")
+    return path.rename(aside)
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise NibbleError(
+            f"The folder {folder} could not be made: {error.strerror or error}.",
+            f"Check that you may write there, or set {HOME_VARIABLE} to another folder.",
+        ) from error

@@ -1,0 +1,21 @@
+"""Files that come with the program, from a checkout and from a frozen app alike."""
+
+import sys
+from pathlib import Path
+
+
+def resources_path() -> Path:
+    """Return the folder of bundled files."""
+    frozen = getattr(sys, "_MEIPASS", None)
+    root = Path(frozen) if frozen else Path(__file__).resolve().parent.parent
+    return root / "resources"
+
+
+def starter_model_path() -> Path:
+    """Return the folder of the embedded starter model."""
+    return resources_path() / "starter"
+
+
+def icon_path() -> Path:
+    """Return the program's icon, a PNG."""
+    return resources_path() / "icons" / "nibble.png"

@@ -1,0 +1,199 @@
+"""What a person may set for the whole app: values, defaults, bounds and the words that explain them."""
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from app.chat.options import GROUP_SIZES, CacheMode, ChatOptions
+from app.errors import NibbleError
+
+RECENT_MODELS = 8
+"""Most entries of `Settings.recent_model_paths`."""
+
+Value = str | int | float | None
+"""What one field can hold; a cache mode is a str too. None means that it is left open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that is kept from one start of the app to the next, besides conversations and window geometry."""
+
+    chat: ChatOptions = dataclasses.field(default_factory=ChatOptions)
+    """What new chats start with."""
+    model_path: str = ""
+    """Folder of the model in use; empty means the embedded starter model."""
+    recent_model_paths: tuple[str, ...] = ()
+    """Most recent first, at most `RECENT_MODELS`."""
+    show_panel: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One value a person can set. Bounds are inclusive; `key` is the dotted path from Settings to the value."""
+
+    key: str
+    label: str
+    help: str
+    default: Value
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    unit: str = ""
+    choices: tuple[Value, ...] = ()
+    """Where not empty, the only values allowed."""
+
+
+def value_of(settings: Settings, key: str) -> Any:
+    """Return the value at a dotted key."""
+    return functools.reduce(getattr, key.split("."), settings)
+
+
+def with_value(settings: Settings, key: str, value: Any) -> Settings:
+    """Return `settings` with another value at a dotted key; it is not checked."""
+    return _replaced(settings, key.split("."), value)  # type: ignore[no-any-return]
+
+
+def with_model(settings: Settings, path: str) -> Settings:
+    """Return `settings` with the model at `path` as the one in use, and first among the recent ones.
+
+    The starter model ("") is always at hand and takes no place among them.
+    """
+    recent = (path, *(p for p in settings.recent_model_paths if p != path)) if path else settings.recent_model_paths
+    return dataclasses.replace(settings, model_path=path, recent_model_paths=recent[:RECENT_MODELS])
+
+
+def checked(settings: Settings) -> Settings:
+    """Return `settings` if all values are allowed. Raises NibbleError naming field, bounds and value."""
+    for one in FIELDS:
+        check_value(one, value_of(settings, one.key))
+    if len(settings.recent_model_paths) > RECENT_MODELS:
+        raise NibbleError(f"At most {RECENT_MODELS} recent models are kept, not {len(settings.recent_model_paths)}.")
+    return settings
+
+
+def check_value(field: Field, value: Value) -> None:
+    """Raise NibbleError, naming field, bounds and value, if `field` does not allow `value`."""
+    hint = f"The default is {_shown(field.default)}."
+    if field.choices:
+        if value not in field.choices:
+            allowed = " or ".join(_shown(c) for c in field.choices)
+            raise NibbleError(f"{field.label} must be {allowed}, not {_shown(value)}.", hint)
+        return
+    if value is None and field.default is None:
+        return
+    low, high = field.minimum, field.maximum
+    # A NaN is in no range, so the question is asked this way round.
+    if low is not None and high is not None and not (isinstance(value, int | float) and low <= value <= high):
+        raise NibbleError(f"{field.label} must be from {low:g} to {high:.12g}, not {_shown(value)}.", hint)
+
+
+def field(key: str) -> Field:
+    """Return the field with this key; KeyError if there is none."""
+    return _BY_KEY[key]
+
+
+def _shown(value: Value) -> str:
+    if value is None:
+        return "none"
+    return str(value.value) if isinstance(value, Enum) else f"{value}"
+
+
+def _replaced(owner: Any, names: list[str], value: Any) -> Any:
+    name, *rest = names
+    inner = _replaced(getattr(owner, name), rest, value) if rest else value
+    return dataclasses.replace(owner, **{name: inner})
+
+
+def _default(key: str) -> Any:
+    return value_of(Settings(), key)
+
+
+FIELDS: tuple[Field, ...] = (
+    Field(
+        key="chat.cache_mode",
+        label="KV cache",
+        help="How the conversation is held in memory: int4 takes about 3.5 times less than fp16, at a small loss of "
+        "precision. Changing it in a chat reads the whole conversation again.",
+        default=_default("chat.cache_mode"),
+        choices=tuple(CacheMode),
+    ),
+    Field(
+        key="chat.group_size",
+        label="Group size",
+        help="How many values of an int4 cache share one scale: 32 takes 4.5 bits a value, 64 takes 4.25 bits and is "
+        "a little coarser.",
+        default=_default("chat.group_size"),
+        unit="values",
+        choices=GROUP_SIZES,
+    ),
+    Field(
+        key="chat.system_prompt",
+        label="System prompt",
+        help="What the model is told before every conversation. Empty: nothing of ours, though some models bring a "
+        "prompt of their own.",
+        default=_default("chat.system_prompt"),
+    ),
+    Field(
+        key="chat.sampling.temperature",
+        label="Temperature",
+        help="How freely the next token is drawn. 0 always takes the likeliest one, so that the same prompt gives the "
+        "same reply; the settings below then have no effect.",
+        default=_default("chat.sampling.temperature"),
+        minimum=0.0,
+        maximum=2.0,
+        step=0.05,
+    ),
+    Field(
+        key="chat.sampling.top_p",
+        label="Top-p",
+        help="Draw among the likeliest tokens that together have this probability. 1 keeps all.",
+        default=_default("chat.sampling.top_p"),
+        minimum=0.01,
+        maximum=1.0,
+        step=0.01,
+    ),
+    Field(
+        key="chat.sampling.top_k",
+        label="Top-k",
+        help="Draw among this many of the likeliest tokens. 0 keeps all.",
+        default=_default("chat.sampling.top_k"),
+        minimum=0,
+        maximum=1000,
+        step=1,
+        unit="tokens",
+    ),
+    Field(
+        key="chat.sampling.min_p",
+        label="Min-p",
+        help="Leave out tokens less likely than this share of the likeliest one. 0 keeps all.",
+        default=_default("chat.sampling.min_p"),
+        minimum=0.0,
+        maximum=1.0,
+        step=0.01,
+    ),
+    Field(
+        key="chat.sampling.max_tokens",
+        label="Longest reply",
+        help="A reply that reaches this length is cut off there.",
+        default=_default("chat.sampling.max_tokens"),
+        minimum=1,
+        maximum=131072,
+        step=64,
+        unit="tokens",
+    ),
+    Field(
+        key="chat.sampling.seed",
+        label="Seed",
+        help="The same seed, prompt and settings draw the same reply. Not set: a new seed for every reply, shown "
+        "among its figures.",
+        default=_default("chat.sampling.seed"),
+        minimum=0,
+        maximum=2**31 - 1,
+        step=1,
+    ),
+)
+"""Every value a person can set, in the order in which a dialog shows them."""
+
+_BY_KEY = {f.key: f for f in FIELDS}

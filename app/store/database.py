@@ -1,0 +1,112 @@
+"""One connection to the SQLite file: opened, brought up to date, and with errors a person can read."""
+
+import logging
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from app.errors import NibbleError
+from app.paths import move_aside
+from app.store.migrations import VERSION, NewerDatabaseError, migrate, version_of
+
+_log = logging.getLogger(__name__)
+
+
+class Database:
+    """The file at `path`, made if need be and brought to the newest version. For the thread that opened it.
+
+    A file that is no database, or a damaged one, is moved aside; `notice` then says so. Raises NibbleError, here and in
+    all methods, where the disk or another program is in the way, and for a database from a newer Nibble.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.notice = ""
+        with self._explained():
+            try:
+                self._connection = _opened(path)
+            except NewerDatabaseError as error:
+                raise NibbleError(
+                    f"The conversations come from a newer Nibble: {path} has version {error.found}, "
+                    f"this Nibble reads up to {VERSION}.",
+                    "Update Nibble, or move that file elsewhere to start afresh.",
+                ) from error
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError as error:
+                _log.warning("%s is broken: %s", path, error)
+                aside = _moved_aside(path)
+                self._connection = _opened(path)
+                self.notice = (
+                    "The conversations could not be read: their file is damaged or no database. "
+                    f"It was kept as {aside}, and a new one begun."
+                )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of a query."""
+        with self._explained():
+            return self._connection.execute(sql, values).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Make the writes inside take effect together, or, if anything is raised, not at all."""
+        with self._explained():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            finally:
+                # False after the commit, and where SQLite has rolled back by itself, as on a full disk.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
+            raise  # ours, not the world's
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise NibbleError(
+                f"The conversations could not be read or written: {error}.",
+                f"Check that {self._path} may be written, that the disk is not full and that no other Nibble is busy "
+                "with the file, then try again.",
+            ) from error
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """Connect. Raises sqlite3.OperationalError where the file is out of reach, DatabaseError where it is broken."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        # Before anything is written: a newer or a broken file is left as it is.
+        if version_of(connection) > VERSION:
+            raise NewerDatabaseError(version_of(connection))
+        (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if finding != "ok":
+            raise sqlite3.DatabaseError(finding)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        # SQLite's own lower() and LIKE know ASCII only.
+        connection.create_function("folded", 1, str.casefold, deterministic=True)
+        migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _moved_aside(path: Path) -> Path:
+    """Rename the file, and with it the log that is there while another program has it open; it is not the new one's."""
+    aside = move_aside(path, "broken")
+    for companion in ("-wal", "-shm"):
+        beside = path.with_name(path.name + companion)
+        if beside.exists():
+            beside.rename(aside.with_name(aside.name + companion))
+    return aside

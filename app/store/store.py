@@ -1,0 +1,249 @@
+"""Conversations and messages, kept in one SQLite file."""
+
+import json
+import logging
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from app.chat.figures import ReplyFigures
+from app.chat.message import Message, Role
+from app.chat.options import ChatOptions
+from app.chat.plain import PlainError, from_plain, to_plain
+from app.errors import NibbleError
+from app.store.database import Database
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_CONVERSATIONS = "SELECT id, title, model_path, options, created_at, updated_at FROM conversation"
+_MESSAGES = "SELECT id, role, text, state, figures FROM message"
+_NEWEST_FIRST = "ORDER BY updated_at DESC, id DESC"
+
+_INDEXED_LENGTH = 3
+"""The index finds runs of at least so many characters; for shorter words every text is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One chat, without its messages. Times are UTC, ISO 8601; `updated_at` is when its messages last changed."""
+
+    id: int
+    title: str
+    model_path: str
+    options: ChatOptions
+    created_at: str
+    updated_at: str
+
+
+class MessageState(StrEnum):
+    """Whether a message is as its writer meant it."""
+
+    COMPLETE = "complete"
+    STREAMING = "streaming"
+    """The reply is being written."""
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message with its place in the store. Finished replies have figures."""
+
+    id: int
+    message: Message
+    state: MessageState
+    figures: ReplyFigures | None
+
+
+class Store:
+    """All conversations, in the database at `path`. To be used on the thread that made it.
+
+    `notice` is a sentence for the person if a broken file had to be moved aside, "" otherwise. Every method raises
+    NibbleError where the disk or another program is in the way, or where a conversation or message no longer exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._database = Database(path)
+        self.notice = self._database.notice
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+
+    def conversations(self) -> list[Conversation]:
+        """Return all conversations, the last changed first."""
+        return [_conversation(row) for row in self._database.rows(f"{_CONVERSATIONS} {_NEWEST_FIRST}")]
+
+    def search(self, text: str) -> list[Conversation]:
+        """Return the conversations in which every word of `text` occurs, in the title or a message, last changed first.
+
+        Words are taken as they are, in upper or lower case, and may be parts of longer ones. Without words, return all.
+        """
+        where = ""
+        values: list[str] = []
+        for word in _storable(text).split():
+            where += " AND " if where else "WHERE "
+            if len(word) < _INDEXED_LENGTH:
+                messages = "SELECT conversation_id FROM message WHERE instr(folded(text), ?)"
+                values += [word.casefold(), word.casefold()]
+            else:
+                found = "SELECT rowid FROM message_text WHERE message_text MATCH ?"
+                messages = f"SELECT conversation_id FROM message WHERE id IN ({found})"
+                values += [word.casefold(), _quoted(word)]
+            where += f"(instr(folded(title), ?) OR id IN ({messages}))"
+        return [_conversation(row) for row in self._database.rows(f"{_CONVERSATIONS} {where} {_NEWEST_FIRST}", values)]
+
+    def conversation(self, conversation_id: int) -> Conversation:
+        """Return one conversation."""
+        rows = self._database.rows(f"{_CONVERSATIONS} WHERE id = ?", (conversation_id,))
+        if not rows:
+            raise _gone("conversation")
+        return _conversation(rows[0])
+
+    def create_conversation(self, title: str, model_path: str, options: ChatOptions) -> Conversation:
+        """Add an empty conversation."""
+        now = _now()
+        with self._database.transaction() as connection:
+            added = connection.execute(
+                "INSERT INTO conversation (title, model_path, options, created_at, updated_at) VALUES (?, ?, ?, ?, ?)",
+                (_storable(title), _storable(model_path), _json(options), now, now),
+            ).lastrowid
+        assert added is not None
+        return self.conversation(added)
+
+    def rename(self, conversation_id: int, title: str) -> None:
+        """Give a conversation another title."""
+        with self._database.transaction() as connection:
+            _set(connection, conversation_id, "title", _storable(title))
+
+    def set_options(self, conversation_id: int, options: ChatOptions) -> None:
+        """Give a conversation other options."""
+        with self._database.transaction() as connection:
+            _set(connection, conversation_id, "options", _json(options))
+
+    def set_model(self, conversation_id: int, model_path: str) -> None:
+        """Say which model a conversation goes on with."""
+        with self._database.transaction() as connection:
+            _set(connection, conversation_id, "model_path", _storable(model_path))
+
+    def delete(self, conversation_id: int) -> None:
+        """Delete a conversation with all its messages; one that is gone already is no error."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM conversation WHERE id = ?", (conversation_id,))
+
+    def messages(self, conversation_id: int) -> list[StoredMessage]:
+        """Return a conversation's messages, the first said first."""
+        rows = self._database.rows(f"{_MESSAGES} WHERE conversation_id = ? ORDER BY id", (conversation_id,))
+        return [_message(row) for row in rows]
+
+    def add_message(
+        self, conversation_id: int, message: Message, state: MessageState = MessageState.COMPLETE
+    ) -> StoredMessage:
+        """Append a message to a conversation."""
+        with self._database.transaction() as connection:
+            _set(connection, conversation_id, "updated_at", _now())
+            added = connection.execute(
+                "INSERT INTO message (conversation_id, role, text, state) VALUES (?, ?, ?, ?)",
+                (conversation_id, message.role.value, _storable(message.text), state.value),
+            ).lastrowid
+        assert added is not None
+        return self._stored_message(added)
+
+    def update_message(
+        self, message_id: int, *, text: str, state: MessageState, figures: ReplyFigures | None = None
+    ) -> StoredMessage:
+        """Replace a message's text, state and figures."""
+        with self._database.transaction() as connection:
+            _set(connection, _conversation_of(connection, message_id), "updated_at", _now())
+            connection.execute(
+                "UPDATE message SET text = ?, state = ?, figures = ? WHERE id = ?",
+                (_storable(text), state.value, None if figures is None else _json(figures), message_id),
+            )
+        return self._stored_message(message_id)
+
+    def delete_from(self, message_id: int) -> None:
+        """Delete a message and all later ones of its conversation."""
+        with self._database.transaction() as connection:
+            conversation_id = _conversation_of(connection, message_id)
+            _set(connection, conversation_id, "updated_at", _now())
+            connection.execute(
+                "DELETE FROM message WHERE conversation_id = ? AND id >= ?", (conversation_id, message_id)
+            )
+
+    def recover(self) -> int:
+        """Mark replies that the program did not live to finish as cancelled; return how many there were.
+
+        To be called at start, while no reply is being written.
+        """
+        with self._database.transaction() as connection:
+            return connection.execute(
+                "UPDATE message SET state = ? WHERE state = ?",
+                (MessageState.CANCELLED.value, MessageState.STREAMING.value),
+            ).rowcount
+
+    def _stored_message(self, message_id: int) -> StoredMessage:
+        rows = self._database.rows(f"{_MESSAGES} WHERE id = ?", (message_id,))
+        if not rows:
+            raise _gone("message")
+        return _message(rows[0])
+
+
+def _set(connection: sqlite3.Connection, conversation_id: int, column: str, value: str) -> None:
+    changed = connection.execute(f"UPDATE conversation SET {column} = ? WHERE id = ?", (value, conversation_id))
+    if not changed.rowcount:
+        raise _gone("conversation")
+
+
+def _conversation_of(connection: sqlite3.Connection, message_id: int) -> int:
+    row = connection.execute("SELECT conversation_id FROM message WHERE id = ?", (message_id,)).fetchone()
+    if row is None:
+        raise _gone("message")
+    return int(row[0])
+
+
+def _gone(what: str) -> NibbleError:
+    return NibbleError(f"This {what} no longer exists.", "It may have been deleted in another Nibble window.")
+
+
+def _conversation(row: tuple[Any, ...]) -> Conversation:
+    (id_, title, model_path, options, created_at, updated_at) = row
+    read = _read(ChatOptions, options, f"options of conversation {id_}")
+    return Conversation(id_, title, model_path, read or ChatOptions(), created_at, updated_at)
+
+
+def _message(row: tuple[Any, ...]) -> StoredMessage:
+    (id_, role, text, state, figures) = row
+    read = None if figures is None else _read(ReplyFigures, figures, f"figures of message {id_}")
+    return StoredMessage(id_, Message(Role(role), text), MessageState(state), read)
+
+
+def _read(cls: type[_T], text: str, what: str) -> _T | None:
+    """Build a `cls` from JSON, or None: one spoiled value must not hide what was said."""
+    try:
+        value: _T = from_plain(cls, json.loads(text))
+    except (PlainError, ValueError):
+        _log.warning("%s cannot be read", what)
+        return None
+    return value
+
+
+def _json(value: ChatOptions | ReplyFigures) -> str:
+    return json.dumps(to_plain(value))
+
+
+def _storable(text: str) -> str:
+    """Return `text` with what SQLite cannot hold or the index cannot take (half surrogate pairs, NUL) replaced."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _quoted(word: str) -> str:
+    """Return `word` as one string of the full-text query language, in which nothing has a meaning."""
+    return '"' + word.replace('"', '""') + '"'
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

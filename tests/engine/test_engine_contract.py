@@ -1,0 +1,369 @@
+"""What every engine must do, said once and run through a real child process on each of them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.chat.figures import CacheFigures
+from app.chat.message import Message, Role
+from app.chat.options import CacheMode
+from app.engine.child import EngineChild
+from app.engine.command import EngineKind, engine_command
+from app.engine.protocol import (
+    Cancel,
+    Failed,
+    Finished,
+    Forget,
+    Load,
+    Loaded,
+    Loading,
+    Prefill,
+    Progress,
+    Quit,
+    Ready,
+    Token,
+    decode_event,
+)
+from tests.engine.child_chat import GREEDY, Chat, finished, skip_to, with_sampling
+from tests.tiny_model import write_tiny_model
+
+DRAWN = with_sampling(GREEDY, temperature=1.0, top_p=1.0, max_tokens=24, seed=5)
+
+
+class EngineContract:
+    """Subclasses name the engine and bring a model folder and prompts that take it a while."""
+
+    kind: EngineKind
+    long_prompt: str
+    """Takes so long to read that a Cancel sent at its first sign arrives in prefill."""
+    long_reply: str
+    """A prompt whose reply goes on for hundreds of tokens, if it may."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        raise NotImplementedError
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def shared(cls, folder: Path) -> Iterator[EngineChild]:
+        """A process with a model open, for the tests that leave it as they found it."""
+        with EngineChild(engine_command(cls.kind)) as child:
+            ready = child.event()
+            assert isinstance(ready, Ready)
+            assert isinstance(child.ask(Load("first", str(folder)))[-1], Loaded)
+            yield child
+            assert child.quit() == 0
+            for line in child.lines:
+                decode_event(line)
+
+    @pytest.fixture
+    def chat(self, shared: EngineChild, request: pytest.FixtureRequest) -> Iterator[Chat]:
+        chat = Chat(shared, request.node.name)
+        yield chat
+        shared.send(Forget(chat.chat_id))
+
+    @pytest.fixture
+    def fresh(self) -> Iterator[EngineChild]:
+        """A process of its own, no model open."""
+        with EngineChild(engine_command(self.kind)) as child:
+            assert isinstance(child.event(), Ready)
+            yield child
+
+    # Loading
+
+    def test_generate_before_load_fails_with_a_hint(self, fresh: EngineChild) -> None:
+        (failed,) = Chat(fresh, "c").events("hello")
+        assert isinstance(failed, Failed)
+        assert failed.hint
+        assert not failed.detail
+        assert fresh.quit() == 0
+
+    def test_load_tells_steps_then_the_model(self, shared: EngineChild, folder: Path) -> None:
+        *steps, loaded = shared.ask(Load("again", str(folder)))
+        assert isinstance(loaded, Loaded)
+        assert steps
+        for step in steps:
+            assert isinstance(step, Loading)
+            assert step.step
+            assert step.fraction == -1 or 0 <= step.fraction <= 1
+        model = loaded.model
+        assert model.name == folder.name
+        assert model.path == str(folder)
+        assert model.parameters > 0
+        assert model.weight_bytes > 0
+        assert 0 < model.int4_layers <= model.layers
+        assert model.context_limit_tokens > 0
+
+    def test_an_unknown_folder_fails_in_words_and_the_process_lives_on(
+        self, fresh: EngineChild, folder: Path, tmp_path: Path
+    ) -> None:
+        failed = fresh.ask(Load("x", str(tmp_path / "nowhere")))[-1]
+        assert isinstance(failed, Failed)
+        assert "nowhere" in failed.message
+        assert failed.hint
+        assert not failed.detail
+        assert isinstance(fresh.ask(Load("y", str(folder)))[-1], Loaded)
+
+    # A reply
+
+    def test_a_reply_is_prefill_tokens_finished(self, chat: Chat) -> None:
+        events = chat.events("Tell me a story.")
+        *before, finished = events
+        assert isinstance(finished, Finished)
+        order = [type(e) for e in before if not isinstance(e, Progress)]
+        assert order == sorted(order, key=[Prefill, Token].index)
+        assert {Prefill, Token} == set(order)
+        tokens = [e for e in before if isinstance(e, Token)]
+        assert "".join(t.text for t in tokens) == finished.text
+        shown = tuple(i for t in tokens for i in t.token_ids)
+        assert shown == finished.token_ids[: len(shown)]
+        assert len(finished.token_ids) - len(shown) <= 1, "only the end-of-text token may go unshown"
+
+    def test_prefill_counts_up_to_the_whole_prompt(self, chat: Chat) -> None:
+        events = chat.events("Tell me a story.")
+        prefill = [e for e in events if isinstance(e, Prefill)]
+        done = [p.done_tokens for p in prefill]
+        assert done == sorted(done)
+        assert done[0] == 0
+        assert done[-1] == prefill[-1].total_tokens
+        figures = finished(events).figures
+        assert {p.total_tokens for p in prefill} == {figures.prefilled_tokens}
+        assert {p.reused_tokens for p in prefill} == {0}
+
+    @pytest.mark.parametrize("group_size", [32, 64])
+    @pytest.mark.parametrize("mode", list(CacheMode))
+    def test_figures_agree_with_each_other(self, chat: Chat, mode: CacheMode, group_size: int) -> None:
+        options = replace(GREEDY, cache_mode=mode, group_size=group_size)
+        reply = finished(chat.events("Tell me a story.", options))
+        figures = reply.figures
+        assert figures.requested_mode is mode
+        assert figures.prompt_tokens == figures.reused_tokens + figures.prefilled_tokens
+        assert figures.generated_tokens == len(reply.token_ids)
+        assert 0 < figures.ttft_s <= figures.elapsed_s
+        assert figures.prefill_tokens_per_s > 0
+        speed = (figures.generated_tokens - 1) / (figures.elapsed_s - figures.ttft_s)
+        assert figures.decode_tokens_per_s == pytest.approx(speed, rel=0.2)
+        assert figures.max_tokens == 12
+        assert figures.temperature == 0
+        assert figures.memory.peak_bytes >= figures.memory.active_bytes > 0
+        self._check_cache(figures.cache, mode, group_size)
+        # The last token written need not have been read.
+        read = figures.prompt_tokens + figures.generated_tokens
+        assert read - 2 <= figures.cache.tokens <= read
+
+    def _check_cache(self, cache: CacheFigures, mode: CacheMode, group_size: int) -> None:
+        assert cache.mode is mode
+        assert 0 < cache.used_bytes <= cache.allocated_bytes
+        assert 0 < cache.fp16_used_bytes <= cache.fp16_allocated_bytes
+        if mode is CacheMode.FP16:
+            assert cache.layers_int4 == 0
+            assert cache.ratio == pytest.approx(1.0)
+        else:
+            assert cache.group_size == group_size
+            assert cache.layers_int4 == cache.layers_total
+            bits = 4 + 16 / group_size
+            assert cache.fp16_used_bytes / cache.used_bytes == pytest.approx(16 / bits, rel=0.01)
+            assert cache.ratio == pytest.approx(16 / bits, rel=0.05)
+
+    def test_live_figures_come_while_a_reply_is_written(self, chat: Chat) -> None:
+        request = chat.request(self.long_reply, with_sampling(GREEDY, max_tokens=2000))
+        chat.child.send(request)
+        progress = skip_to(chat.child, Progress)
+        chat.child.send(Cancel(request.request_id))
+        reply = finished(chat.child.answer(request.request_id))
+        assert isinstance(progress, Progress)
+        assert 0 < progress.generated_tokens <= reply.figures.generated_tokens
+        assert progress.ttft_s == pytest.approx(reply.figures.ttft_s)
+        assert progress.prefill_tokens_per_s > 0
+        assert progress.memory.active_bytes > 0
+        assert 0 < progress.cache.tokens <= reply.figures.cache.tokens
+        self._check_cache(progress.cache, CacheMode.INT4, 32)
+
+    def test_max_tokens_ends_a_reply(self, chat: Chat) -> None:
+        reply = finished(chat.events(self.long_reply, with_sampling(GREEDY, max_tokens=3)))
+        assert reply.figures.finish_reason == "length"
+        assert reply.figures.generated_tokens == 3
+
+    def test_greedy_is_deterministic(self, chat: Chat) -> None:
+        first = finished(chat.events("Tell me a story.", reuse_cache=False))
+        second = finished(chat.events("Tell me a story.", reuse_cache=False))
+        assert first.token_ids == second.token_ids
+        assert first.figures.prefilled_tokens == second.figures.prefilled_tokens
+
+    def test_the_same_seed_draws_the_same_reply_and_another_another(self, chat: Chat) -> None:
+        texts = [
+            finished(chat.events("Tell me a story.", with_sampling(DRAWN, seed=seed), reuse_cache=False)).text
+            for seed in (5, 5, 6)
+        ]
+        assert texts[0] == texts[1]
+        assert texts[0] != texts[2]
+
+    def test_a_seed_is_drawn_and_told(self, chat: Chat) -> None:
+        first = finished(chat.events("Tell me a story.", with_sampling(DRAWN, seed=None), reuse_cache=False))
+        again = finished(
+            chat.events("Tell me a story.", with_sampling(DRAWN, seed=first.figures.seed), reuse_cache=False)
+        )
+        assert again.text == first.text
+
+    def test_the_system_prompt_is_read(self, chat: Chat) -> None:
+        plain = finished(chat.events("Hello.", reuse_cache=False)).figures.prompt_tokens
+        told = replace(GREEDY, system_prompt="Speak like a pirate who has lost his parrot.")
+        assert finished(chat.events("Hello.", told, reuse_cache=False)).figures.prompt_tokens > plain
+
+    # The cache from turn to turn
+
+    def test_the_next_turn_reads_only_what_is_new(self, chat: Chat) -> None:
+        first = finished(chat.say("Tell me a story about a fox.")).figures
+        assert first.reused_tokens == 0
+        second = finished(chat.say("And then?")).figures
+        assert second.reused_tokens >= first.prompt_tokens
+        assert second.prefilled_tokens == second.prompt_tokens - second.reused_tokens
+
+    def test_after_an_edit_the_common_beginning_is_reused(self, chat: Chat) -> None:
+        first = finished(chat.say("Tell me a story about a fox.")).figures
+        chat.say("And then the fox went home?")
+        del chat.messages[2:]
+        edited = finished(chat.say("But what about the bear?")).figures
+        assert edited.reused_tokens >= first.prompt_tokens
+        assert edited.prefilled_tokens > 0
+        chat.messages[0] = Message(Role.USER, "Different from the first word on.")
+        del chat.messages[1:]
+        assert finished(chat.events()).figures.reused_tokens < first.prompt_tokens
+
+    def test_regenerating_reuses_the_prompt(self, chat: Chat) -> None:
+        first = finished(chat.events("Tell me a story about a fox."))
+        again = finished(chat.events())
+        assert again.figures.prefilled_tokens < first.figures.prefilled_tokens
+        assert again.figures.reused_tokens > 0
+
+    def test_without_reuse_nothing_is_kept_and_nothing_disturbed(self, chat: Chat) -> None:
+        first = finished(chat.say("Tell me a story about a fox.")).figures
+        chat.messages.append(Message(Role.USER, "And then?"))
+        alone = finished(chat.events(reuse_cache=False)).figures
+        assert alone.reused_tokens == 0
+        assert finished(chat.events()).figures.reused_tokens >= first.prompt_tokens
+
+    def test_another_mode_starts_the_cache_anew(self, chat: Chat) -> None:
+        chat.say("Tell me a story about a fox.", replace(GREEDY, cache_mode=CacheMode.FP16))
+        changed = finished(chat.say("And then?", replace(GREEDY, cache_mode=CacheMode.INT4))).figures
+        assert changed.cache.mode is CacheMode.INT4
+        self._check_cache(changed.cache, CacheMode.INT4, 32)
+
+    def test_forget_drops_the_cache(self, chat: Chat) -> None:
+        chat.say("Tell me a story about a fox.")
+        chat.child.send(Forget(chat.chat_id))
+        assert finished(chat.say("And then?")).figures.reused_tokens == 0
+
+    def test_two_chats_do_not_share_a_cache(self, chat: Chat) -> None:
+        chat.say("Tell me a story about a fox.")
+        other = Chat(chat.child, chat.chat_id + " the other")
+        assert finished(other.say("Tell me a story about a fox.")).figures.reused_tokens == 0
+        assert finished(chat.say("And then?")).figures.reused_tokens > 0
+        chat.child.send(Forget(other.chat_id))
+
+    # Cancel
+
+    def test_cancel_in_prefill(self, chat: Chat) -> None:
+        request = chat.request(self.long_prompt)
+        chat.child.send(request)
+        skip_to(chat.child, Prefill)
+        chat.child.send(Cancel(request.request_id))
+        reply = finished(chat.child.answer(request.request_id))
+        assert reply.figures.finish_reason == "cancelled"
+        assert reply.text == ""
+        assert reply.token_ids == ()
+        assert reply.figures.cache.tokens < reply.figures.prompt_tokens
+        assert finished(chat.events("Hello.")).figures.finish_reason != "cancelled"
+
+    def test_cancel_in_decode_keeps_the_reply_and_the_cache(self, chat: Chat) -> None:
+        request = chat.request(self.long_reply, with_sampling(GREEDY, max_tokens=2000))
+        chat.child.send(request)
+        first = skip_to(chat.child, Token)
+        chat.child.send(Cancel(request.request_id))
+        rest = chat.child.answer(request.request_id)
+        reply = finished(rest)
+        assert reply.figures.finish_reason == "cancelled"
+        assert 0 < reply.figures.generated_tokens < 2000
+        assert reply.text == "".join(e.text for e in [first, *rest] if isinstance(e, Token))
+        chat.messages.append(Message(Role.ASSISTANT, reply.text))
+        following = finished(chat.say("And then?")).figures
+        assert following.finish_reason != "cancelled"
+        assert following.reused_tokens >= reply.figures.prompt_tokens
+
+    def test_cancel_reaches_a_request_that_waits(self, chat: Chat) -> None:
+        running = chat.request(self.long_reply, with_sampling(GREEDY, max_tokens=2000))
+        waiting = chat.request("Hello.", reuse_cache=False)
+        chat.child.send(running)
+        skip_to(chat.child, Token)
+        chat.child.send(waiting)
+        chat.child.send(Cancel(waiting.request_id))
+        chat.child.send(Cancel(running.request_id))
+        assert finished(chat.child.answer(running.request_id)).figures.finish_reason == "cancelled"
+        reply = finished(chat.child.answer(waiting.request_id))
+        assert reply.figures.finish_reason == "cancelled"
+        assert reply.text == ""
+
+    def test_a_cancel_that_comes_too_late_does_nothing(self, chat: Chat) -> None:
+        request = chat.request("Hello.")
+        finished(chat.child.ask(request))
+        chat.child.send(Cancel(request.request_id))
+        assert finished(chat.events("Hello again.")).figures.finish_reason != "cancelled"
+
+    # The process
+
+    def test_a_bad_line_fails_without_harm(self, shared: EngineChild, chat: Chat) -> None:
+        shared.send_line('{"type": "Gen')
+        failed = shared.event()
+        assert isinstance(failed, Failed)
+        assert failed.request_id == ""
+        finished(chat.events("Hello."))
+
+    def test_end_of_stdin_in_a_reply_ends_the_process(self, fresh: EngineChild, folder: Path) -> None:
+        fresh.ask(Load("l", str(folder)))
+        fresh.send(Chat(fresh, "c").request(self.long_reply, with_sampling(GREEDY, max_tokens=2000)))
+        skip_to(fresh, Token)
+        fresh.close_stdin()
+        assert fresh.wait(10) == 0
+
+    def test_quit_in_a_reply_ends_the_process(self, fresh: EngineChild, folder: Path) -> None:
+        fresh.ask(Load("l", str(folder)))
+        fresh.send(Chat(fresh, "c").request(self.long_prompt))
+        skip_to(fresh, Prefill)
+        fresh.send(Quit())
+        assert fresh.wait(10) == 0
+        assert "Traceback" not in fresh.stderr
+
+    def test_sigterm_in_a_reply_ends_the_process_orderly(self, fresh: EngineChild, folder: Path) -> None:
+        fresh.ask(Load("l", str(folder)))
+        fresh.send(Chat(fresh, "c").request(self.long_reply, with_sampling(GREEDY, max_tokens=2000)))
+        skip_to(fresh, Token)
+        fresh.process.terminate()
+        assert fresh.wait(10) == 0
+        assert "Traceback" not in fresh.stderr
+
+
+class TestFakeEngine(EngineContract):
+    kind = "fake"
+    long_prompt = "[prefill-ms 5] " + "once upon a time " * 400
+    long_reply = "[tokens 2000] Tell me a long story."
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return tmp_path_factory.mktemp("a model")
+
+
+class TestMlxEngine(EngineContract):
+    kind = "child"
+    long_prompt = "once upon a time " * 500
+    long_reply = "Tell me a long story."
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return write_tiny_model(
+            tmp_path_factory.mktemp("models") / "tiny", hidden_size=256, max_position_embeddings=16384
+        )

@@ -1,0 +1,212 @@
+import csv
+import dataclasses
+import json
+import re
+import typing
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import __version__
+from app.chat.figures import CacheFigures, LayerNote, MachineFacts, MemoryFigures, ReplyFigures
+from app.chat.options import CacheMode
+from app.errors import NibbleError
+from app.stats.export import COLUMNS, MACHINE_COLUMNS, export_rows
+from app.stats.session import Row, Session
+
+FIGURES = ReplyFigures(
+    model="starter",
+    started_at="2026-11-23T10:00:00+00:00",
+    requested_mode=CacheMode.INT4,
+    cache=CacheFigures(
+        mode=CacheMode.FP16,
+        group_size=32,
+        path="cpu, plain MLX",
+        tokens=41,
+        used_bytes=1000,
+        allocated_bytes=2000,
+        fp16_used_bytes=3600,
+        fp16_allocated_bytes=7100,
+        layers_int4=5,
+        layers_total=8,
+        notes=(LayerNote((2, 3), "no keys"), LayerNote((7,), "head size 30")),
+    ),
+    memory=MemoryFigures(active_bytes=11, peak_bytes=12, pool_bytes=13),
+    prompt_tokens=20,
+    reused_tokens=5,
+    prefilled_tokens=15,
+    generated_tokens=21,
+    ttft_s=0.1 + 0.2,
+    prefill_tokens_per_s=60.25,
+    decode_tokens_per_s=30.5,
+    elapsed_s=1.125,
+    context_limit_tokens=1024,
+    seed=2**31 - 1,
+    temperature=0.7,
+    top_p=0.9,
+    top_k=40,
+    min_p=0.05,
+    max_tokens=512,
+    finish_reason="stop",
+)
+MACHINE = MachineFacts(
+    machine="Apple M2",
+    memory_bytes=2**34,
+    os="macOS 15.1",
+    device="gpu",
+    backend="metal",
+    nibble_version="0.1.0",
+    python_version="3.11.2",
+    mlx_version="0.32.4",
+    mlx_lm_version="0.32.2",
+)
+ROW = Row('Tulips, "red"\nand ü 🙂', FIGURES)
+
+UNITS = ("_bytes", "_tokens", "_tokens_per_s", "_s", "_ratio", "_layers", "_values")
+PLAIN_NUMBERS = {"seed", "temperature", "top_p", "min_p"}
+
+
+def leaves(cls: Any, prefix: str) -> set[str]:
+    """The dotted paths of all values in a dataclass, those of dataclasses in it included."""
+    found = set()
+    for name, hint in typing.get_type_hints(cls).items():
+        path = f"{prefix}{name}"
+        found |= leaves(hint, f"{path}.") if dataclasses.is_dataclass(hint) else {path}
+    return found
+
+
+def value_at(owner: Any, source: str) -> Any:
+    for name in source.split("."):
+        owner = getattr(owner, name)
+    return owner
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def test_every_figure_has_a_column() -> None:
+    assert leaves(Row, "") <= {c.source for c in COLUMNS}
+    assert leaves(MachineFacts, "") == {c.source for c in MACHINE_COLUMNS}
+    assert "figures.cache.ratio" in {c.source for c in COLUMNS}
+
+
+def test_every_column_is_named_once_and_explained() -> None:
+    columns = (*COLUMNS, *MACHINE_COLUMNS)
+    assert len({c.name for c in columns}) == len(columns)
+    for column in columns:
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", column.name)
+        assert column.description.endswith(".")
+
+
+def test_every_number_has_its_unit_in_its_name() -> None:
+    for owner, columns in ((ROW, COLUMNS), (MACHINE, MACHINE_COLUMNS)):
+        for column in columns:
+            if type(value_at(owner, column.source)) in (int, float) and column.name not in PLAIN_NUMBERS:
+                assert column.name.endswith(UNITS), column.name
+
+
+def test_csv_holds_every_figure_exactly(tmp_path: Path) -> None:
+    path = tmp_path / "figures.csv"
+    export_rows(path, [ROW, Row("Second", dataclasses.replace(FIGURES, seed=3))], MACHINE)
+    first, second = read_csv(path)
+    assert list(first) == [c.name for c in (*COLUMNS, *MACHINE_COLUMNS)]
+    for owner, columns in ((ROW, COLUMNS), (MACHINE, MACHINE_COLUMNS)):
+        for column in columns:
+            value = value_at(owner, column.source)
+            if column.source != "figures.cache.notes":
+                expected = value.value if isinstance(value, Enum) else value
+                assert type(expected)(first[column.name]) == expected, column.name
+    assert first["fp16_layer_reasons"] == "2, 3: no keys; 7: head size 30"
+    assert first["kv_saving_ratio"] == "3.55"
+    assert (first["requested_mode"], first["effective_mode"]) == ("int4", "fp16")
+    assert (second["chat_title"], second["seed"]) == ("Second", "3")
+
+
+def test_csv_is_what_spreadsheets_expect(tmp_path: Path) -> None:
+    path = tmp_path / "figures.csv"
+    export_rows(path, [ROW], MACHINE)
+    content = path.read_bytes()
+    assert content.startswith(b"chat_title,model,")
+    assert content.endswith(b"\r\n")
+    assert "ü 🙂".encode() in content
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_csv_text_cannot_become_a_formula(tmp_path: Path, start: str) -> None:
+    path = tmp_path / "figures.csv"
+    text = start + 'HYPERLINK("http://x","y")'
+    figures = dataclasses.replace(FIGURES, model=text, temperature=-1.0)
+    export_rows(path, [Row(text, figures)], dataclasses.replace(MACHINE, machine=text))
+    (line,) = read_csv(path)
+    assert line["chat_title"] == line["model"] == line["machine"] == f"'{text}"
+    assert line["temperature"] == "-1.0", "numbers stay numbers"
+
+
+def test_json_is_complete_and_says_what_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    export_rows(path, [ROW, ROW], MACHINE)
+    text = path.read_text(encoding="utf-8")
+    data = json.loads(text)
+    assert list(data) == ["nibble", "exported_at", "machine", "columns", "replies"]
+    assert data["nibble"] == __version__
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", data["exported_at"])
+    assert data["machine"] == {c.name: value_at(MACHINE, c.source) for c in MACHINE_COLUMNS}
+    assert data["columns"] == {c.name: c.description for c in (*COLUMNS, *MACHINE_COLUMNS)}
+    assert len(data["replies"]) == 2
+    for column in COLUMNS:
+        value = value_at(ROW, column.source)
+        if column.source != "figures.cache.notes":
+            assert data["replies"][0][column.name] == value, column.name
+    assert data["replies"][0]["fp16_layer_reasons"] == "2, 3: no keys; 7: head size 30"
+    assert "ü 🙂" in text, "readable without a program"
+
+
+def test_json_leaves_text_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    export_rows(path, [Row("=1+1", FIGURES)], MACHINE)
+    assert json.loads(path.read_text(encoding="utf-8"))["replies"][0]["chat_title"] == "=1+1"
+
+
+def test_a_session_without_replies_exports_the_names_alone(tmp_path: Path) -> None:
+    export_rows(tmp_path / "a.CSV", [], MACHINE)
+    export_rows(tmp_path / "a.Json", [], MACHINE)
+    assert len((tmp_path / "a.CSV").read_text(encoding="utf-8").splitlines()) == 1
+    assert json.loads((tmp_path / "a.Json").read_text(encoding="utf-8"))["replies"] == []
+
+
+@pytest.mark.parametrize("name", ["figures.xlsx", "figures", "figures.csv.bak"])
+def test_other_suffixes_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(NibbleError, match="cannot be exported") as caught:
+        export_rows(tmp_path / name, [ROW], MACHINE)
+    assert ".csv or .json" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(NibbleError, match="could not be written"):
+        export_rows(tmp_path / "missing" / "figures.csv", [ROW], MACHINE)
+
+
+def test_an_old_export_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    export_rows(path, [ROW] * 50, MACHINE)
+    export_rows(path, [ROW], MACHINE)
+    assert len(json.loads(path.read_text(encoding="utf-8"))["replies"]) == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_session_keeps_replies_in_order() -> None:
+    session = Session()
+    assert session.is_empty
+    assert session.rows() == ()
+    other = Row("Other", FIGURES)
+    session.add(ROW)
+    held = session.rows()
+    session.add(other)
+    assert session.rows() == (ROW, other)
+    assert held == (ROW,), "what was handed out does not change"
+    assert not session.is_empty
