@@ -179,6 +179,7 @@ def _panel(reply: Finished) -> PanelState:
         figures.decode_tokens_per_s,
         figures.context_limit_tokens,
         speeds=(),
+        compute_dtype=figures.compute_dtype,
     )
 
 

@@ -57,7 +57,7 @@ def test_the_reply_is_all_that_stands_on_stdout(model: str, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("flags", "line", "ratio"),
     [
-        (["--cache", "fp16"], "fp16, as mlx-lm keeps it: 16 bits a value", "1.00x"),
+        (["--cache", "fp16"], "fp16, as mlx-lm keeps it: 16 bits a value (float16)", "1.00x"),
         (["--group-size", "64"], "int4, one scale for 64 values: 4.25 bits a value", "3.76x"),
     ],
 )

@@ -85,6 +85,8 @@ class ReplyFigures:
     max_tokens: int
     finish_reason: str
     """`stop` (the model ended), `length` (max_tokens or context limit) or `cancelled`."""
+    compute_dtype: str = ""
+    """The model's own type, which is that of an fp16 cache: `float16` or `bfloat16`."""
 
 
 @dataclass(frozen=True, slots=True)

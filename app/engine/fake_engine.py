@@ -355,6 +355,7 @@ class _Reply:
             min_p=sampling.min_p,
             max_tokens=sampling.max_tokens,
             finish_reason=reason,
+            compute_dtype="float16",
         )
 
     def _memory(self) -> MemoryFigures:

@@ -254,6 +254,7 @@ class _Reply:
             min_p=sampling.min_p,
             max_tokens=sampling.max_tokens,
             finish_reason=self.finish_reason,
+            compute_dtype=self.opened.facts.compute_dtype,
         )
 
 

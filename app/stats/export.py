@@ -64,6 +64,9 @@ COLUMNS = (
     Column("min_p", "figures.min_p", "Sampling: least share of the likeliest token's probability, 0 to 1."),
     Column("max_tokens", "figures.max_tokens", "Longest reply allowed."),
     Column("finish_reason", "figures.finish_reason", "stop, length or cancelled."),
+    Column(
+        "model_dtype", "figures.compute_dtype", "The model's type, which an fp16 cache has too: float16 or bfloat16."
+    ),
 )
 """What is told of every reply; sources are read from Row."""
 

@@ -1,0 +1,116 @@
+"""The window's process: builds every object, connects them, runs the loop, and ends in order."""
+
+import asyncio
+import logging
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from PySide6.QtCore import QSettings, QTimer
+from PySide6.QtWidgets import QApplication, QMessageBox
+from qasync import QEventLoop
+
+from app import __version__
+from app.engine.command import engine_command
+from app.errors import NibbleError
+from app.log import start_logging
+from app.paths import Paths, default_paths
+from app.resources import starter_model_path
+from app.settings.file import load_settings
+from app.store.store import Store
+from app.ui.main_window import MainWindow
+from app.ui.quit_filter import QuitFilter
+from app.viewmodels.chat_session import ChatSession
+from app.viewmodels.conversation_list import ConversationList
+from app.viewmodels.engine_client import EngineClient
+from app.viewmodels.models import Models
+from app.viewmodels.open_model import OpenModel
+from app.viewmodels.session_stats import SessionStats
+from app.viewmodels.settings_model import SettingsModel
+
+_log = logging.getLogger(__name__)
+
+
+class Program:
+    """One window with everything behind it."""
+
+    def __init__(self, paths: Paths, command: Sequence[str], starter_path: Path) -> None:
+        loaded = load_settings(paths.settings_file)
+        self.store = Store(paths.database)
+        self.store.recover()
+        self.engine = EngineClient(command)
+        settings = SettingsModel(loaded.settings, paths.settings_file)
+        model = OpenModel(self.engine, settings, starter_path)
+        self.models = Models(
+            engine=self.engine,
+            model=model,
+            session=ChatSession(self.engine, model, self.store, settings),
+            conversations=ConversationList(self.store),
+            settings=settings,
+            stats=SessionStats(self.engine),
+        )
+        geometry = QSettings(str(paths.config / "window.ini"), QSettings.Format.IniFormat)
+        self.window = MainWindow(self.models, geometry)
+        notices = [notice for notice in (loaded.notice, self.store.notice) if notice]
+        if notices:
+            self.window.notice.show_notice(*notices)
+
+    def start(self) -> None:
+        """Show the window; the engine starts once it stands."""
+        self.window.show()
+        QTimer.singleShot(0, self.window, self.models.model.start)
+
+    async def close(self) -> None:
+        """End the engine, then store what was written. Returns once no process is left."""
+        self.models.session.close()
+        await self.engine.shutdown()
+        self.store.close()
+
+    def report(self, kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+        """Show an exception that nobody caught: the world's as written, ours as a defect with its traceback."""
+        if isinstance(error, NibbleError):
+            _log.warning("%s", error)
+            self.window.notice.show_notice(error.message, error.hint)
+            return
+        detail = "".join(traceback.format_exception(kind, error, where))
+        _log.error("defect\n%s", detail)
+        hint = "Your conversations are stored. If it comes back, report it with the details."
+        self.window.notice.show_notice("Something went wrong inside Nibble.", hint, detail)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the window until it is closed; return the exit code."""
+    application = QApplication(list(argv))
+    application.setApplicationName("Nibble")
+    application.setApplicationVersion(__version__)
+    application.setQuitOnLastWindowClosed(False)
+    try:
+        paths = default_paths()
+        start_logging(paths, "nibble")
+        program = Program(paths, engine_command("child"), starter_model_path())
+    except NibbleError as error:
+        # The one dialog that blocks: there is no window and no loop yet.
+        QMessageBox.critical(None, "Nibble cannot start", str(error))
+        return 1
+    quit_filter = QuitFilter()
+    application.installEventFilter(quit_filter)
+    sys.excepthook = program.report
+    loop = QEventLoop(application)
+    asyncio.set_event_loop(loop)
+    with loop:
+        loop.run_until_complete(run(application, program))
+    return 0
+
+
+async def run(application: QApplication, program: Program) -> None:
+    """Show the window, wait until it is closed, and end in order."""
+    closed = asyncio.get_running_loop().create_future()
+    application.lastWindowClosed.connect(lambda: None if closed.done() else closed.set_result(None))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, application.closeAllWindows)
+    program.start()
+    await closed
+    await program.close()

@@ -1,0 +1,51 @@
+"""About Nibble: what it is, and what it runs on."""
+
+from PySide6.QtCore import Qt, qVersion
+from PySide6.QtWidgets import QDialog, QDialogButtonBox, QLabel, QVBoxLayout, QWidget
+
+from app import __version__
+from app.chat.figures import MachineFacts
+from app.ui.theme import GAP, WIDE, SubtleLabel, scaled_font
+
+
+class AboutDialog(QDialog):
+    """Versions, for the curious and for error reports."""
+
+    def __init__(self, machine: MachineFacts | None, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("about_dialog")
+        self.setAccessibleName("About Nibble")
+        self.setWindowTitle("About Nibble")
+        title = QLabel("Nibble")
+        title.setFont(scaled_font(title.font(), 1.7, bold=True))
+        what = QLabel("A chat for local language models whose KV cache is held and read in int4.")
+        what.setWordWrap(True)
+        versions = SubtleLabel(versions_text(machine))
+        versions.setObjectName("about_versions")
+        versions.setAccessibleName("Versions")
+        versions.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+        buttons.rejected.connect(self.reject)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(2 * WIDE, 2 * WIDE, 2 * WIDE, WIDE)
+        column.setSpacing(GAP)
+        for part in (title, what, versions):
+            column.addWidget(part)
+        column.addSpacing(GAP)
+        column.addWidget(buttons)
+        self.setMinimumWidth(420)
+
+
+def versions_text(machine: MachineFacts | None) -> str:
+    """Return one line for each version that matters; the engine's are known once it has started."""
+    lines = [f"Nibble {__version__}", f"Qt {qVersion()}"]
+    if machine is not None:
+        lines += [
+            f"Python {machine.python_version}",
+            f"MLX {machine.mlx_version}, mlx-lm {machine.mlx_lm_version}",
+            f"{machine.machine}, {machine.os}",
+            f"Computes on {machine.device} ({machine.backend})",
+        ]
+    else:
+        lines.append("The engine is not running.")
+    return "\n".join(lines)

@@ -1,0 +1,157 @@
+"""The commands that open a dialog or another window."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from PySide6.QtCore import QObject, Qt, QUrl
+from PySide6.QtGui import QDesktopServices
+from PySide6.QtWidgets import QApplication, QDialog, QMainWindow
+
+from app.chat.figures import ReplyFigures
+from app.chat.options import ChatOptions
+from app.errors import NibbleError
+from app.settings.schema import Settings
+from app.ui import prompts
+from app.ui.about_dialog import AboutDialog
+from app.ui.compare_window import CompareWindow
+from app.ui.composer import Composer
+from app.ui.controls import NoticeBar
+from app.ui.options_dialog import OptionsDialog
+from app.ui.settings_dialog import SettingsDialog
+from app.viewmodels.compare_run import CompareResult
+from app.viewmodels.models import Models
+from app.viewmodels.session_stats import COMPARISON_TITLE
+
+LINK_SCHEMES = ("http", "https", "mailto")
+
+
+class Commands(QObject):
+    """Belongs to one window. Nothing here waits for an answer: dialogs call back."""
+
+    def __init__(self, window: QMainWindow, models: Models, composer: Composer, notice: NoticeBar) -> None:
+        super().__init__(window)
+        self._window = window
+        self._models = models
+        self._composer = composer
+        self._notice = notice
+        self._beside: list[QDialog] = []
+
+    def open_model(self) -> None:
+        """Ask for a model folder and open it."""
+        prompts.ask_folder(self._window, self._models.session.load_model)
+
+    def export(self) -> None:
+        """Ask where to, then write the session's figures."""
+        self._ask_export(None)
+
+    def rename(self, conversation_id: int) -> None:
+        """Ask for a conversation's new title."""
+        session = self._models.session
+        title = self._title_of(conversation_id)
+        prompts.ask_title(self._window, title, lambda new: session.rename(conversation_id, new))
+
+    def delete(self, conversation_id: int) -> None:
+        """Delete a conversation once the person has confirmed it."""
+        session = self._models.session
+        title = self._title_of(conversation_id)
+        prompts.confirm_delete(self._window, title, lambda: session.delete(conversation_id))
+
+    def rename_open(self) -> None:
+        """Ask for the open conversation's new title."""
+        if (conversation := self._models.session.conversation) is not None:
+            self.rename(conversation.id)
+
+    def delete_open(self) -> None:
+        """Delete the open conversation once the person has confirmed it."""
+        if (conversation := self._models.session.conversation) is not None:
+            self.delete(conversation.id)
+
+    def show_settings(self) -> None:
+        """Open the settings."""
+        dialog = SettingsDialog(self._models.settings.settings, self._window)
+        dialog.applied.connect(self._apply)
+        self._show(dialog)
+
+    def show_options(self) -> None:
+        """Open the settings of the open chat."""
+        session = self._models.session
+        dialog = OptionsDialog(session.title, session.options, self._window)
+        dialog.changed.connect(self._set_options)
+        self._show(dialog, modal=True)
+
+    def compare(self) -> None:
+        """Open a comparison of the draft, or of the last message sent."""
+        session, facts = self._models.session, self._models.model.facts
+        if facts is None:
+            return
+        last = session.last_user_message
+        prompt = self._composer.text.strip() or (last.message.text if last is not None else "")
+        window = CompareWindow(self._models.engine, facts.name, session.options, prompt, self._window)
+        window.compared.connect(self._note_comparison)
+        window.export_requested.connect(self._ask_export)
+        self._show(window)
+
+    def show_about(self) -> None:
+        """Open the versions."""
+        self._show(AboutDialog(self._models.engine.machine, self._window))
+
+    def show_details(self, detail: str) -> None:
+        """Open the technical details of a failure."""
+        prompts.show_details(self._window, detail)
+
+    def follow_link(self, url: QUrl) -> None:
+        """Open a link of a message in the browser, if it is one for a browser and the person agrees."""
+        if url.scheme() in LINK_SCHEMES:
+            prompts.confirm_link(self._window, url, lambda: _open_url(url))
+        else:
+            self._notice.show_notice("This link is not opened.", "Nibble opens web and mail addresses only.")
+
+    def edit(self, method: str) -> None:
+        """Have the widget with the focus undo, redo, cut, copy, paste or select all."""
+        call = getattr(QApplication.focusWidget(), method, None)
+        if callable(call):
+            call()
+
+    def close_windows(self) -> None:
+        """Close what stands beside the window."""
+        for dialog in list(self._beside):
+            dialog.close()
+
+    def _show(self, dialog: QDialog, *, modal: bool = False) -> None:
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self._beside.append(dialog)
+        dialog.finished.connect(lambda: self._beside.remove(dialog))
+        if modal:
+            dialog.open()
+        else:
+            dialog.show()
+
+    def _apply(self, settings: Settings) -> None:
+        # The dialog holds the settings as they were when it opened; only what it edits is taken from it.
+        now = self._models.settings.settings
+        self._models.settings.replace(replace(now, chat=settings.chat))
+
+    def _set_options(self, options: ChatOptions) -> None:
+        self._models.session.set_options(options)
+
+    def _note_comparison(self, result: CompareResult) -> None:
+        for finished in (result.fp16, result.int4):
+            self._models.stats.add(COMPARISON_TITLE, finished.figures)
+
+    def _ask_export(self, replies: Sequence[ReplyFigures] | None) -> None:
+        prompts.ask_export_path(self._window, lambda path: self._export(path, replies))
+
+    def _export(self, path: Path, replies: Sequence[ReplyFigures] | None) -> None:
+        try:
+            self._models.stats.export(path, replies)
+        except NibbleError as error:
+            self._notice.show_notice(error.message, error.hint)
+
+    def _title_of(self, conversation_id: int) -> str:
+        row = self._models.conversations.row_of(conversation_id)
+        return self._models.session.title if row is None else self._models.conversations.conversation(row).title
+
+
+def _open_url(url: QUrl) -> None:
+    QDesktopServices.openUrl(url)

@@ -1,0 +1,171 @@
+"""Where the person writes: a field that grows, one button that sends or stops, and a line that says what goes on."""
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QKeyEvent, QTextCursor
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
+
+from app.ui.controls import Field, SignButton
+from app.ui.scroll_bar import quieten
+from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel
+from app.ui.transcript import COLUMN_WIDTH
+
+LINES_SHOWN = 8
+_HINT = "Return sends, Shift+Return starts a new line."
+_EDIT_HINT = "Editing your last message: sending replaces it and what followed. Esc leaves it as it was."
+
+
+class MessageEdit(QPlainTextEdit):
+    """A plain text field, one to eight lines tall."""
+
+    send_asked = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("message_edit")
+        self.setAccessibleName("Message")
+        self.setPlaceholderText("Message Nibble")
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setTabChangesFocus(True)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.document().setDocumentMargin(2)
+        self.viewport().setAutoFillBackground(False)
+        quieten(self)
+        self.document().documentLayout().documentSizeChanged.connect(self._fit)
+        self._fit()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Send with Return, with or without Cmd; leave Shift+Return to the text."""
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            if event.modifiers() & Qt.KeyboardModifier.ShiftModifier:
+                self.insertPlainText("\n")
+                self.ensureCursorVisible()
+            else:
+                self.send_asked.emit()
+        else:
+            super().keyPressEvent(event)
+
+    def _fit(self) -> None:
+        lines = max(1, min(LINES_SHOWN, round(self.document().size().height())))
+        self.setFixedHeight(lines * self.fontMetrics().lineSpacing() + 8)
+        policy = Qt.ScrollBarPolicy
+        tall = self.document().size().height() > LINES_SHOWN
+        self.setVerticalScrollBarPolicy(policy.ScrollBarAsNeeded if tall else policy.ScrollBarAlwaysOff)
+
+
+class Composer(QWidget):
+    """Takes a message; knows whether it is a new one or replaces the last."""
+
+    sent = Signal(str, bool)
+    """Text, and whether it replaces the last user message."""
+    stop_asked = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("composer")
+        self.setAccessibleName("Composer")
+        self._can_send = False
+        self._can_stop = False
+        self._is_editing = False
+        self._draft = ""
+        self._activity = ""
+        self.edit = MessageEdit()
+        self.edit.send_asked.connect(self.send)
+        self.edit.textChanged.connect(self._show)
+        self._button = SignButton("send", "send", "Send", solid=True)
+        self._button.clicked.connect(self._press)
+        self._status = SubtleLabel(factor=0.92)
+        self._status.setObjectName("activity")
+        self._status.setAccessibleName("State of the chat")
+
+        field = Field()
+        field.watch(self.edit)
+        inside = QHBoxLayout(field)
+        inside.setContentsMargins(12, 7, 7, 7)
+        inside.addWidget(self.edit, 1, Qt.AlignmentFlag.AlignVCenter)
+        inside.addWidget(self._button, 0, Qt.AlignmentFlag.AlignBottom)
+        column = QWidget()
+        column.setMaximumWidth(COLUMN_WIDTH)
+        rows = QVBoxLayout(column)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setSpacing(TIGHT)
+        rows.addWidget(field)
+        rows.addWidget(self._status)
+        outer = QHBoxLayout(self)
+        outer.setContentsMargins(WIDE + GAP, TIGHT, WIDE + GAP, GAP)
+        outer.addStretch(1)
+        outer.addWidget(column, 100)
+        outer.addStretch(1)
+        self._show()
+
+    @property
+    def text(self) -> str:
+        """What is written."""
+        return self.edit.toPlainText()
+
+    @property
+    def is_editing(self) -> bool:
+        """Whether sending replaces the last message."""
+        return self._is_editing
+
+    @property
+    def status_text(self) -> str:
+        """The line below the field."""
+        return self._status.text()
+
+    def set_abilities(self, can_send: bool, can_stop: bool) -> None:
+        """Say what the button may do now."""
+        self._can_send, self._can_stop = can_send, can_stop
+        self._show()
+
+    def set_activity(self, activity: str) -> None:
+        """Say what goes on; "" shows how to use the field."""
+        self._activity = activity
+        self._show()
+
+    def write(self, text: str) -> None:
+        """Put a text into the field."""
+        self.edit.setPlainText(text)
+        self.edit.moveCursor(QTextCursor.MoveOperation.End)
+        self.edit.setFocus()
+
+    def edit_last(self, text: str) -> None:
+        """Take the last message up again; the draft comes back when that is given up."""
+        if not self._is_editing:
+            self._draft = self.text
+        self._is_editing = True
+        self.write(text)
+
+    def leave_editing(self) -> None:
+        """Go back to the draft."""
+        if self._is_editing:
+            self._is_editing = False
+            self.write(self._draft)
+
+    def send(self) -> None:
+        """Send what is written, where that can be done now."""
+        if self._can_send and self.text.strip():
+            text, editing = self.text, self._is_editing
+            self._is_editing = False
+            self.edit.clear()
+            self.sent.emit(text, editing)
+
+    def escape(self) -> None:
+        """Stop the reply, or leave editing."""
+        if self._can_stop:
+            self.stop_asked.emit()
+        else:
+            self.leave_editing()
+
+    def _press(self) -> None:
+        if self._can_stop:
+            self.stop_asked.emit()
+        else:
+            self.send()
+
+    def _show(self) -> None:
+        if self._can_stop:
+            self._button.set_sign("stop", "Stop (Esc)")
+        else:
+            self._button.set_sign("send", "Send (Return)")
+        self._button.setEnabled(self._can_stop or (self._can_send and bool(self.text.strip())))
+        self._status.setText(self._activity or (_EDIT_HINT if self._is_editing else _HINT))

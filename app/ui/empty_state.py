@@ -1,0 +1,83 @@
+"""What stands where a conversation will be: what to do next."""
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+
+from app.ui.controls import SignButton
+from app.ui.theme import GAP, WIDE, SubtleLabel, scaled_font
+from app.viewmodels.reply import ChatState
+
+SUGGESTIONS = (
+    "Tell me a story about a fox who finds a lantern.",
+    "Write a short poem about rain.",
+    "What should I have for breakfast?",
+)
+_TEXTS = {
+    ChatState.NO_MODEL: ("No model is open", "Open a folder with an mlx-lm model, or go back to the starter."),
+    ChatState.LOADING: ("Opening the model", "You can write your first message meanwhile."),
+    ChatState.FAILED: ("The engine is not running", "Restart it to chat; your conversations are safe."),
+}
+_READY = (
+    "What shall we talk about?",
+    "Everything stays on this machine. The chat's KV cache is held in int4 unless you switch it.",
+)
+
+
+class EmptyState(QWidget):
+    """Shown for a conversation without messages."""
+
+    suggestion_chosen = Signal(str)
+    folder_asked = Signal()
+    restart_asked = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("empty_state")
+        self._title = QLabel()
+        self._title.setObjectName("empty_title")
+        self._title.setFont(scaled_font(self._title.font(), 1.7, bold=True))
+        self._text = SubtleLabel()
+        self._text.setObjectName("empty_text")
+        for label in (self._title, self._text):
+            label.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+            label.setWordWrap(True)
+        self._folder = _button("empty_open_folder", "Open Model Folder…")
+        self._folder.clicked.connect(self.folder_asked)
+        self._restart = _button("empty_restart", "Restart Engine")
+        self._restart.clicked.connect(self.restart_asked)
+        self._suggestions = [
+            SignButton("", f"suggestion_{i}", "Write this into the message field", text=text, framed=True)
+            for i, text in enumerate(SUGGESTIONS)
+        ]
+        column = QVBoxLayout(self)
+        column.setContentsMargins(2 * WIDE, WIDE, 2 * WIDE, WIDE)
+        column.setSpacing(GAP)
+        column.addStretch(2)
+        column.addWidget(self._title)
+        column.addWidget(self._text)
+        column.addSpacing(WIDE)
+        for button in (*self._suggestions, self._folder, self._restart):
+            column.addWidget(button, 0, Qt.AlignmentFlag.AlignHCenter)
+        column.addStretch(3)
+        for button, text in zip(self._suggestions, SUGGESTIONS, strict=True):
+            button.clicked.connect(lambda _=False, t=text: self.suggestion_chosen.emit(t))
+        self.show_state(ChatState.NO_MODEL)
+
+    def show_state(self, state: ChatState) -> None:
+        """Say what can be done in `state`."""
+        title, text = _TEXTS.get(state, _READY)
+        self._title.setText(title)
+        self._text.setText(text)
+        self.setAccessibleName(f"{title}. {text}")
+        for button in self._suggestions:
+            button.setVisible(state not in _TEXTS)
+        self._folder.setVisible(state is ChatState.NO_MODEL)
+        self._restart.setVisible(state is ChatState.FAILED)
+
+
+def _button(name: str, text: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setObjectName(name)
+    button.setAccessibleName(text)
+    button.setAutoDefault(False)
+    return button

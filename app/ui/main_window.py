@@ -1,0 +1,307 @@
+"""The window: conversations at the left, the open one in the middle, its live figures at the right."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from PySide6.QtCore import QSettings, Qt
+from PySide6.QtGui import (
+    QAccessible,
+    QAccessibleAnnouncementEvent,
+    QCloseEvent,
+    QKeySequence,
+    QShortcut,
+)
+from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QScrollArea, QSplitter, QStackedWidget, QVBoxLayout, QWidget
+
+from app.chat.options import CacheMode
+from app.errors import NibbleError
+from app.ui.commands import Commands
+from app.ui.composer import Composer
+from app.ui.controls import NoticeBar, Page
+from app.ui.empty_state import EmptyState
+from app.ui.header import Header, StarterNote
+from app.ui.live_panel import LivePanel
+from app.ui.menus import build_menus
+from app.ui.scroll_bar import quieten
+from app.ui.sidebar import Sidebar
+from app.ui.theme import GAP, TIGHT, WIDE, Hairline
+from app.ui.transcript import COLUMN_WIDTH, Transcript
+from app.viewmodels.models import Models
+from app.viewmodels.reply import ChatState
+
+MINIMUM_SIZE = (760, 480)
+FIRST_SIZE = (1180, 760)
+_STOPPABLE = (ChatState.LOADING, ChatState.PREFILL, ChatState.DECODING, ChatState.BUSY)
+_ANNOUNCED = {
+    ChatState.IDLE: "Ready",
+    ChatState.PREFILL: "Reading your message",
+    ChatState.DECODING: "Writing",
+    ChatState.STOPPING: "Stopping",
+    ChatState.LOADING: "Opening a model",
+    ChatState.FAILED: "The engine stopped",
+}
+
+
+class MainWindow(QMainWindow):
+    """Shows the models and passes on what the person asks for; decides nothing itself."""
+
+    def __init__(self, models: Models, geometry: QSettings) -> None:
+        super().__init__()
+        self.setObjectName("main_window")
+        self.setMinimumSize(*MINIMUM_SIZE)
+        self._models = models
+        self._session = models.session
+        self._geometry = geometry
+        self.sidebar = Sidebar(models.conversations)
+        self.header = Header(models.model, models.settings)
+        self.starter_note = StarterNote(models.model)
+        self.transcript = Transcript()
+        self.empty_state = EmptyState()
+        self.notice = NoticeBar()
+        self.composer = Composer()
+        self.panel = LivePanel()
+        for area in self.panel.findChildren(QScrollArea):
+            quieten(area)
+        self.actions_ = build_menus(self)
+        self.commands = Commands(self, models, self.composer, self.notice)
+        self._lay_out()
+        self._connect_session()
+        self._connect_controls()
+        self._connect_actions()
+        self._show_all()
+        self._restore_geometry()
+        self.composer.edit.setFocus()
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Remember size and place; close what stands beside the window."""
+        self._geometry.setValue("window", self.saveGeometry())
+        self._geometry.setValue("splitter", self._splitter.saveState())
+        self.commands.close_windows()
+        super().closeEvent(event)
+
+    # Layout
+
+    def _lay_out(self) -> None:
+        self._pages = QStackedWidget()
+        self._pages.setObjectName("chat_pages")
+        self._pages.addWidget(self.empty_state)
+        self._pages.addWidget(self.transcript)
+        middle = Page()
+        middle.setObjectName("chat")
+        middle.setMinimumWidth(360)
+        column = QVBoxLayout(middle)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self.header)
+        column.addWidget(Hairline())
+        column.addSpacing(GAP)
+        column.addLayout(_centred(self.starter_note))
+        column.addWidget(self._pages, 1)
+        column.addLayout(_centred(self.notice))
+        column.addSpacing(TIGHT)
+        column.addWidget(self.composer)
+        self._splitter = QSplitter(Qt.Orientation.Horizontal)
+        self._splitter.setObjectName("splitter")
+        self._splitter.setChildrenCollapsible(False)
+        self._splitter.setHandleWidth(1)
+        for part, stretch in ((self.sidebar, 0), (middle, 1), (self.panel, 0)):
+            self._splitter.addWidget(part)
+            self._splitter.setStretchFactor(self._splitter.count() - 1, stretch)
+        self.sidebar.setMinimumWidth(180)
+        self.panel.setMinimumWidth(250)
+        self._splitter.setSizes([230, FIRST_SIZE[0] - 230 - 290, 290])
+        self.setCentralWidget(self._splitter)
+
+    def _restore_geometry(self) -> None:
+        self.resize(*FIRST_SIZE)
+        if (window := self._geometry.value("window")) is not None:
+            self.restoreGeometry(window)
+        if (splitter := self._geometry.value("splitter")) is not None:
+            self._splitter.restoreState(splitter)
+
+    # Connections
+
+    def _connect_session(self) -> None:
+        session = self._session
+        session.conversation_changed.connect(self._show_conversation)
+        session.messages_reset.connect(self._show_messages)
+        session.message_added.connect(self.transcript.add_message)
+        session.message_added.connect(self._show_page)
+        session.message_changed.connect(self.transcript.change_message)
+        session.state_changed.connect(self._show_state)
+        session.activity_changed.connect(self.composer.set_activity)
+        session.panel_changed.connect(self.panel.show_state)
+        session.failed.connect(self._show_failure)
+        session.reply_finished.connect(self._models.stats.add)
+        self._models.stats.changed.connect(self._enable_actions)
+        self._models.model.changed.connect(self._enable_actions)
+        self._models.settings.changed.connect(self._show_panel)
+
+    def _connect_controls(self) -> None:
+        session, commands = self._session, self.commands
+        self.sidebar.new_chat_asked.connect(self._new_chat)
+        self.sidebar.opened.connect(self._open)
+        self.sidebar.rename_asked.connect(commands.rename)
+        self.sidebar.delete_asked.connect(commands.delete)
+        self.header.picker.model_chosen.connect(session.load_model)
+        self.header.picker.folder_asked.connect(commands.open_model)
+        self.header.cache.chosen.connect(self._set_cache_mode)
+        self.header.options_asked.connect(commands.show_options)
+        self.header.panel_toggle.clicked.connect(self._set_panel)
+        self.starter_note.folder_asked.connect(commands.open_model)
+        self.empty_state.folder_asked.connect(commands.open_model)
+        self.empty_state.restart_asked.connect(self._restart)
+        self.empty_state.suggestion_chosen.connect(self.composer.write)
+        self.transcript.link_activated.connect(commands.follow_link)
+        self.transcript.regenerate_asked.connect(session.regenerate)
+        self.transcript.edit_asked.connect(self._edit_last)
+        self.notice.restart_asked.connect(self._restart)
+        self.notice.details_asked.connect(commands.show_details)
+        self.composer.sent.connect(self._send)
+        self.composer.stop_asked.connect(session.stop)
+        QShortcut(QKeySequence(Qt.Key.Key_Escape), self).activated.connect(self._escape)
+
+    def _connect_actions(self) -> None:
+        actions, commands, session = self.actions_, self.commands, self._session
+        pairs: list[tuple[object, Callable[[], object]]] = [
+            (actions.new_chat, self._new_chat),
+            (actions.open_model, commands.open_model),
+            (actions.export, commands.export),
+            (actions.close, self.close),
+            (actions.quit, self.close),
+            (actions.find, self.sidebar.search.setFocus),
+            (actions.settings, commands.show_settings),
+            (actions.send, self.composer.send),
+            (actions.stop, session.stop),
+            (actions.regenerate, session.regenerate),
+            (actions.edit_last, self._edit_last),
+            (actions.options, commands.show_options),
+            (actions.compare, commands.compare),
+            (actions.rename, commands.rename_open),
+            (actions.delete, commands.delete_open),
+            (actions.about, commands.show_about),
+        ]
+        for action, call in pairs:
+            action.triggered.connect(lambda _=False, c=call: c())  # type: ignore[attr-defined]
+        for action, method in (
+            (actions.undo, "undo"),
+            (actions.redo, "redo"),
+            (actions.cut, "cut"),
+            (actions.copy, "copy"),
+            (actions.paste, "paste"),
+            (actions.select_all, "selectAll"),
+        ):
+            action.triggered.connect(lambda _=False, m=method: commands.edit(m))
+        actions.panel.triggered.connect(self._set_panel)
+        self.composer.edit.textChanged.connect(self._enable_actions)
+
+    # What the person does
+
+    def _new_chat(self) -> None:
+        self._session.new_chat()
+        self.composer.edit.setFocus()
+
+    def _open(self, conversation_id: int) -> None:
+        self._session.open(conversation_id)
+        self.composer.edit.setFocus()
+
+    def _send(self, text: str, replaces: bool) -> None:
+        self.notice.hide()
+        try:
+            accepted = self._session.replace_last(text) if replaces else self._session.send(text)
+        except NibbleError as error:
+            self.notice.show_notice(error.message, error.hint)
+            accepted = False
+        if not accepted:
+            self.composer.write(text)
+
+    def _edit_last(self) -> None:
+        last = self._session.last_user_message
+        if last is not None and self._session.state is ChatState.IDLE:
+            self.composer.edit_last(last.message.text)
+
+    def _escape(self) -> None:
+        if self.sidebar.search.hasFocus():
+            self.sidebar.search.clear()
+            self.composer.edit.setFocus()
+        else:
+            self.composer.escape()
+
+    def _set_cache_mode(self, mode: CacheMode) -> None:
+        self._session.set_options(replace(self._session.options, cache_mode=mode))
+
+    def _set_panel(self, shown: bool) -> None:
+        self._models.settings.replace(replace(self._models.settings.settings, show_panel=shown))
+
+    def _restart(self) -> None:
+        self.notice.hide()
+        self._models.model.restart()
+
+    # What is shown
+
+    def _show_all(self) -> None:
+        self._show_conversation()
+        self._show_messages()
+        self._show_state(self._session.state)
+        self._show_panel()
+        self.panel.show_state(self._session.panel)
+        self.composer.set_activity(self._session.activity)
+
+    def _show_conversation(self) -> None:
+        conversation = self._session.conversation
+        self._models.conversations.refresh()
+        self.sidebar.show_open(None if conversation is None else conversation.id)
+        self.header.show_options(self._session.options)
+        self.setWindowTitle(f"{self._session.title} – Nibble")
+        self._enable_actions()
+
+    def _show_messages(self) -> None:
+        self.composer.leave_editing()
+        self.transcript.show_messages(self._session.messages)
+        self._show_page()
+
+    def _show_page(self) -> None:
+        self._pages.setCurrentWidget(self.transcript if self._session.messages else self.empty_state)
+        self._enable_actions()
+
+    def _show_state(self, state: ChatState) -> None:
+        self.composer.set_abilities(can_send=state is ChatState.IDLE, can_stop=state in _STOPPABLE)
+        self.empty_state.show_state(state)
+        self._enable_actions()
+        if (words := _ANNOUNCED.get(state)) is not None:
+            QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, words))
+
+    def _show_panel(self) -> None:
+        shown = self._models.settings.settings.show_panel
+        self.panel.setVisible(shown)
+        self.actions_.panel.setChecked(shown)
+        self.header.panel_toggle.setChecked(shown)
+
+    def _show_failure(self, message: str, hint: str, detail: str) -> None:
+        can_restart = self._models.model.engine_is_down
+        self.notice.show_notice(message, hint, detail, can_restart=can_restart)
+
+    def _enable_actions(self) -> None:
+        actions, session = self.actions_, self._session
+        is_idle = session.state is ChatState.IDLE
+        stored = session.conversation is not None
+        answered = session.last_user_message is not None
+        actions.send.setEnabled(is_idle and bool(self.composer.text.strip()))
+        actions.stop.setEnabled(session.state in _STOPPABLE)
+        actions.regenerate.setEnabled(is_idle and answered)
+        actions.edit_last.setEnabled(is_idle and answered)
+        actions.compare.setEnabled(self._models.model.facts is not None)
+        actions.export.setEnabled(bool(self._models.stats.rows))
+        actions.rename.setEnabled(stored)
+        actions.delete.setEnabled(stored)
+
+
+def _centred(widget: QWidget) -> QHBoxLayout:
+    """Return `widget` in the transcript's column."""
+    widget.setMaximumWidth(COLUMN_WIDTH)
+    row = QHBoxLayout()
+    row.setContentsMargins(WIDE + GAP, 0, WIDE + GAP, 0)
+    row.addStretch(1)
+    row.addWidget(widget, 100)
+    row.addStretch(1)
+    return row

@@ -1,0 +1,265 @@
+"""Markdown into a styled QTextDocument: code in colours, tables with lines, never raw HTML, never a fetched image."""
+
+from dataclasses import dataclass
+
+from pygments.lexers import get_lexer_by_name
+from pygments.token import Comment, Keyword, Literal, Name, Number, Operator, String, Token
+from pygments.util import ClassNotFound
+from PySide6.QtGui import (
+    QBrush,
+    QColor,
+    QFont,
+    QPalette,
+    QTextBlock,
+    QTextBlockFormat,
+    QTextCharFormat,
+    QTextCursor,
+    QTextDocument,
+    QTextFormat,
+    QTextFragment,
+    QTextFrameFormat,
+    QTextLayout,
+    QTextTable,
+)
+
+from app.ui.theme import accent, code_font, hairline, is_dark, mix
+
+FEATURES = QTextDocument.MarkdownFeature(
+    QTextDocument.MarkdownFeature.MarkdownDialectGitHub.value | QTextDocument.MarkdownFeature.MarkdownNoHTML.value
+)
+CODE_PADDING = 10
+LINE_HEIGHT_PERCENT = 122.0
+_HUES = {
+    Comment: None,
+    Keyword: 0.83,
+    String: 0.36,
+    Number: 0.08,
+    Literal: 0.08,
+    Name.Function: 0.6,
+    Name.Class: 0.6,
+    Name.Decorator: 0.6,
+    Name.Builtin: 0.52,
+    Name.Tag: 0.6,
+    Name.Attribute: 0.08,
+    Operator.Word: 0.83,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CodeBlock:
+    """A block of code in a document: its first and last QTextBlock by number, and its text."""
+
+    first: int
+    last: int
+    language: str
+    text: str
+
+
+def write_markdown(document: QTextDocument, text: str, palette: QPalette) -> list[CodeBlock]:
+    """Replace the document by `text`, read as markdown; return its code blocks."""
+    document.setMarkdown(text, FEATURES)
+    cursor = QTextCursor(document)
+    cursor.beginEditBlock()
+    _replace_images(document)
+    _style_blocks(document, palette)
+    for frame in document.rootFrame().childFrames():
+        if isinstance(frame, QTextTable):
+            _style_table(frame, palette)
+    cursor.endEditBlock()
+    found = _code_blocks(document)
+    for code in found:
+        _colour(document, code, palette)
+    return found
+
+
+def _replace_images(document: QTextDocument) -> None:
+    """Put the address of an image where the image would be: nothing is fetched for a model's answer."""
+    block = document.begin()
+    while block.isValid():
+        images = [f for f in _fragments(block) if f.charFormat().isImageFormat()]
+        for fragment in reversed(images):
+            name = fragment.charFormat().toImageFormat().name()
+            cursor = QTextCursor(document)
+            cursor.setPosition(fragment.position())
+            cursor.setPosition(fragment.position() + fragment.length(), QTextCursor.MoveMode.KeepAnchor)
+            plain = QTextCharFormat()
+            plain.setFontItalic(True)
+            cursor.insertText(f"[image: {name}]", plain)
+        block = block.next()
+
+
+def _style_blocks(document: QTextDocument, palette: QPalette) -> None:
+    block = document.begin()
+    while block.isValid():
+        cursor = QTextCursor(block)
+        if _is_code(block):
+            cursor.mergeBlockFormat(_code_format(block))
+            _select_block(cursor, block)
+            fixed = QTextCharFormat()
+            fixed.setFontFamilies([code_font().family()])
+            cursor.mergeCharFormat(fixed)
+        else:
+            spaced = QTextBlockFormat()
+            spaced.setLineHeight(LINE_HEIGHT_PERCENT, QTextBlockFormat.LineHeightTypes.ProportionalHeight.value)
+            if level := block.blockFormat().headingLevel():
+                spaced.setTopMargin(12 if block.blockNumber() else 0)
+                spaced.setBottomMargin(4)
+                _select_block(cursor, block)
+                heading = QTextCharFormat()
+                heading.setProperty(QTextFormat.Property.FontSizeAdjustment, max(0, 3 - level))
+                heading.setFontWeight(QFont.Weight.DemiBold)
+                cursor.mergeCharFormat(heading)
+            cursor.mergeBlockFormat(spaced)
+            _style_spans(document, block, palette)
+        block = block.next()
+
+
+def _style_spans(document: QTextDocument, block: QTextBlock, palette: QPalette) -> None:
+    for fragment in _fragments(block):
+        form = fragment.charFormat()
+        changed = QTextCharFormat()
+        if form.fontFixedPitch():
+            changed.setFontFamilies([code_font().family()])
+            changed.setBackground(QBrush(code_background(palette)))
+        elif form.isAnchor():
+            changed.setForeground(QBrush(mix(accent(palette), palette.color(QPalette.ColorRole.Text), 0.25)))
+        else:
+            continue
+        cursor = QTextCursor(document)
+        cursor.setPosition(fragment.position())
+        cursor.setPosition(fragment.position() + fragment.length(), QTextCursor.MoveMode.KeepAnchor)
+        cursor.mergeCharFormat(changed)
+
+
+def _code_format(block: QTextBlock) -> QTextBlockFormat:
+    form = QTextBlockFormat()
+    form.setNonBreakableLines(False)
+    form.setLeftMargin(CODE_PADDING + 2)
+    form.setRightMargin(CODE_PADDING)
+    form.setTopMargin(0 if _continues(block.previous(), block) else CODE_PADDING + 8)
+    form.setBottomMargin(0 if _continues(block, block.next()) else CODE_PADDING + 12)
+    return form
+
+
+def _style_table(table: QTextTable, palette: QPalette) -> None:
+    form = table.format()
+    form.setBorder(1)
+    form.setBorderBrush(QBrush(hairline(palette)))
+    form.setBorderStyle(QTextFrameFormat.BorderStyle.BorderStyle_Solid)
+    form.setBorderCollapse(True)
+    form.setCellPadding(6)
+    form.setCellSpacing(0)
+    form.setTopMargin(8)
+    form.setBottomMargin(8)
+    table.setFormat(form)
+    for row in range(table.rows()):
+        for column in range(table.columns()):
+            cursor = table.cellAt(row, column).firstCursorPosition()
+            flat = QTextBlockFormat()
+            flat.setTopMargin(0)
+            flat.setBottomMargin(0)
+            cursor.mergeBlockFormat(flat)
+            if row == 0:
+                _select_block(cursor, cursor.block())
+                bold = QTextCharFormat()
+                bold.setFontWeight(QFont.Weight.DemiBold)
+                cursor.mergeCharFormat(bold)
+
+
+def _code_blocks(document: QTextDocument) -> list[CodeBlock]:
+    found: list[CodeBlock] = []
+    block = document.begin()
+    while block.isValid():
+        if _is_code(block):
+            first, lines = block, [block.text()]
+            while _continues(block, block.next()):
+                block = block.next()
+                lines.append(block.text())
+            found.append(CodeBlock(first.blockNumber(), block.blockNumber(), _language(first), "\n".join(lines)))
+        block = block.next()
+    return found
+
+
+def _colour(document: QTextDocument, code: CodeBlock, palette: QPalette) -> None:
+    try:
+        lexer = get_lexer_by_name(code.language, stripnl=False, ensurenl=False) if code.language else None
+    except ClassNotFound:
+        lexer = None
+    if lexer is None:
+        return
+    ranges: dict[int, list[QTextLayout.FormatRange]] = {}
+    number, column = code.first, 0
+    for kind, value in lexer.get_tokens(code.text):
+        form = _token_format(kind, palette)
+        for i, part in enumerate(value.split("\n")):
+            if i:
+                number, column = number + 1, 0
+            if part and form is not None:
+                one = QTextLayout.FormatRange()
+                one.start, one.length, one.format = column, _utf16_length(part), form
+                ranges.setdefault(number, []).append(one)
+            column += _utf16_length(part)
+    for number, formats in ranges.items():
+        block = document.findBlockByNumber(number)
+        block.layout().setFormats(formats)
+        document.markContentsDirty(block.position(), block.length())
+
+
+def _token_format(kind: object, palette: QPalette) -> QTextCharFormat | None:
+    while kind not in _HUES:
+        if kind is Token or kind is None:
+            return None
+        kind = kind.parent  # type: ignore[attr-defined]
+    hue = _HUES[kind]
+    text = palette.color(QPalette.ColorRole.Text)
+    form = QTextCharFormat()
+    if hue is None:
+        form.setForeground(QBrush(mix(text, palette.color(QPalette.ColorRole.Base), 0.42)))
+        form.setFontItalic(True)
+    else:
+        form.setForeground(QBrush(QColor.fromHslF(hue, 0.6, 0.72 if is_dark(palette) else 0.36)))
+    return form
+
+
+def code_background(palette: QPalette) -> QColor:
+    """Return the colour behind code."""
+    return mix(palette.color(QPalette.ColorRole.Base), palette.color(QPalette.ColorRole.Text), 0.06)
+
+
+def _is_code(block: QTextBlock) -> bool:
+    form = block.blockFormat()
+    return form.hasProperty(QTextFormat.Property.BlockCodeFence) or form.hasProperty(
+        QTextFormat.Property.BlockCodeLanguage
+    )
+
+
+def _continues(block: QTextBlock, after: QTextBlock) -> bool:
+    return (
+        block.isValid()
+        and after.isValid()
+        and _is_code(block)
+        and _is_code(after)
+        and _language(block) == _language(after)
+    )
+
+
+def _language(block: QTextBlock) -> str:
+    return str(block.blockFormat().property(QTextFormat.Property.BlockCodeLanguage) or "")
+
+
+def _fragments(block: QTextBlock) -> list[QTextFragment]:
+    found = []
+    each = block.begin()
+    while not each.atEnd():
+        found.append(each.fragment())
+        each += 1
+    return found
+
+
+def _select_block(cursor: QTextCursor, block: QTextBlock) -> None:
+    cursor.setPosition(block.position())
+    cursor.setPosition(block.position() + block.length() - 1, QTextCursor.MoveMode.KeepAnchor)
+
+
+def _utf16_length(text: str) -> int:
+    return len(text) + sum(ord(c) > 0xFFFF for c in text)

@@ -1,0 +1,121 @@
+"""The menu bar: every command, its keys and its place."""
+
+from dataclasses import dataclass
+
+from PySide6.QtGui import QAction, QKeySequence
+from PySide6.QtWidgets import QMainWindow, QMenu
+
+Keys = str | QKeySequence.StandardKey
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """The commands that the window connects and enables."""
+
+    new_chat: QAction
+    open_model: QAction
+    export: QAction
+    close: QAction
+    quit: QAction
+    undo: QAction
+    redo: QAction
+    cut: QAction
+    copy: QAction
+    paste: QAction
+    select_all: QAction
+    find: QAction
+    settings: QAction
+    send: QAction
+    stop: QAction
+    regenerate: QAction
+    edit_last: QAction
+    options: QAction
+    compare: QAction
+    rename: QAction
+    delete: QAction
+    panel: QAction
+    about: QAction
+
+
+def build_menus(window: QMainWindow) -> Actions:
+    """Fill the window's menu bar and return its commands, connected to nothing yet."""
+    roles, standard = QAction.MenuRole, QKeySequence.StandardKey
+
+    def menu(name: str, title: str) -> QMenu:
+        made = window.menuBar().addMenu(title)
+        made.setObjectName(f"menu_{name}")
+        return made
+
+    def command(
+        owner: QMenu, name: str, text: str, keys: Keys | None = None, role: QAction.MenuRole = roles.NoRole
+    ) -> QAction:
+        action = owner.addAction(text)
+        action.setObjectName(f"action_{name}")
+        action.setMenuRole(role)
+        if keys is not None:
+            action.setShortcut(QKeySequence(keys))
+        return action
+
+    file = menu("file", "File")
+    new_chat = command(file, "new_chat", "New Chat", standard.New)
+    open_model = command(file, "open_model", "Open Model Folder…", standard.Open)
+    file.addSeparator()
+    export = command(file, "export", "Export Session Stats…", "Ctrl+Shift+E")
+    file.addSeparator()
+    close = command(file, "close", "Close Window", standard.Close)
+    quit_ = command(file, "quit", "Quit Nibble", standard.Quit, roles.QuitRole)
+
+    edit = menu("edit", "Edit")
+    undo = command(edit, "undo", "Undo", standard.Undo)
+    redo = command(edit, "redo", "Redo", standard.Redo)
+    edit.addSeparator()
+    cut = command(edit, "cut", "Cut", standard.Cut)
+    copy = command(edit, "copy", "Copy", standard.Copy)
+    paste = command(edit, "paste", "Paste", standard.Paste)
+    select_all = command(edit, "select_all", "Select All", standard.SelectAll)
+    edit.addSeparator()
+    find = command(edit, "find", "Search Conversations", standard.Find)
+    settings = command(edit, "settings", "Settings…", "Ctrl+,", roles.PreferencesRole)
+
+    chat = menu("chat", "Chat")
+    send = command(chat, "send", "Send", "Ctrl+Return")
+    stop = command(chat, "stop", "Stop", "Ctrl+.")
+    regenerate = command(chat, "regenerate", "Regenerate", "Ctrl+R")
+    edit_last = command(chat, "edit_last", "Edit Last Message", "Ctrl+Alt+E")
+    chat.addSeparator()
+    options = command(chat, "options", "Chat Settings…", "Ctrl+Shift+,")
+    compare = command(chat, "compare", "Compare int4 with fp16…", "Ctrl+Shift+K")
+    chat.addSeparator()
+    rename = command(chat, "rename", "Rename Chat…")
+    delete = command(chat, "delete", "Delete Chat…")
+
+    view = menu("view", "View")
+    panel = command(view, "panel", "Live Panel", "Ctrl+Alt+I")
+    panel.setCheckable(True)
+
+    about = command(menu("help", "Help"), "about", "About Nibble", role=roles.AboutRole)
+    return Actions(
+        new_chat=new_chat,
+        open_model=open_model,
+        export=export,
+        close=close,
+        quit=quit_,
+        undo=undo,
+        redo=redo,
+        cut=cut,
+        copy=copy,
+        paste=paste,
+        select_all=select_all,
+        find=find,
+        settings=settings,
+        send=send,
+        stop=stop,
+        regenerate=regenerate,
+        edit_last=edit_last,
+        options=options,
+        compare=compare,
+        rename=rename,
+        delete=delete,
+        panel=panel,
+        about=about,
+    )

@@ -1,0 +1,125 @@
+"""The text of one message: as tall as it is long, selectable, and deaf to the network."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from PySide6.QtCore import QEvent, QRectF, Qt, QUrl
+from PySide6.QtGui import (
+    QGuiApplication,
+    QPainter,
+    QPaintEvent,
+    QResizeEvent,
+    QTextCursor,
+    QWheelEvent,
+)
+from PySide6.QtWidgets import QFrame, QSizePolicy, QTextBrowser, QWidget
+
+from app.ui.controls import RADIUS, SignButton
+from app.ui.markdown import CODE_PADDING, CodeBlock, code_background, write_markdown
+
+
+class MessageText(QTextBrowser):
+    """Shows markdown or plain text; links are announced by `anchorClicked` and never followed here."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._markdown = ""
+        self._code: list[CodeBlock] = []
+        self._copy_buttons: list[SignButton] = []
+        self.setOpenLinks(False)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.document().setDocumentMargin(0)
+        self.viewport().setAutoFillBackground(False)
+
+    @property
+    def code_blocks(self) -> tuple[CodeBlock, ...]:
+        """The blocks of code in the text."""
+        return tuple(self._code)
+
+    def show_markdown(self, text: str) -> None:
+        """Show `text` as markdown; a selection stays where it was."""
+        self._markdown = text
+        cursor = self.textCursor()
+        anchor, position = cursor.anchor(), cursor.position()
+        self._code = write_markdown(self.document(), text, self.palette())
+        if anchor != position:
+            end = self.document().characterCount() - 1
+            kept = self.textCursor()
+            kept.setPosition(min(anchor, end))
+            kept.setPosition(min(position, end), QTextCursor.MoveMode.KeepAnchor)
+            self.setTextCursor(kept)
+        self._fit()
+
+    def show_plain(self, text: str) -> None:
+        """Show `text` as it is."""
+        self._markdown = ""
+        self._code = []
+        self.setPlainText(text)
+        self._fit()
+
+    def natural_width(self) -> int:
+        """Return the width at which no line of a plain text is broken."""
+        metrics = self.fontMetrics()
+        return max((metrics.horizontalAdvance(line) for line in self.toPlainText().splitlines()), default=0) + 4
+
+    def loadResource(self, kind: int, name: QUrl | str) -> Any:
+        """Fetch nothing: a model's answer must not reach into the network or the disk."""
+        return None
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Grow and shrink with the text."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Leave scrolling to the transcript."""
+        event.ignore()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Draw anew in the colours of another palette."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.PaletteChange and self._markdown:
+            self.show_markdown(self._markdown)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Draw the backgrounds of code, then the text."""
+        painter = QPainter(self.viewport())
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(code_background(self.palette()))
+        for code in self._code:
+            painter.drawRoundedRect(self._area_of(code), RADIUS, RADIUS)
+        painter.end()
+        super().paintEvent(event)
+
+    def _fit(self) -> None:
+        height = math.ceil(self.document().size().height()) + 1
+        if height != self.height():
+            self.setFixedHeight(height)
+        self._place_copy_buttons()
+
+    def _area_of(self, code: CodeBlock) -> QRectF:
+        document, layout = self.document(), self.document().documentLayout()
+        first = layout.blockBoundingRect(document.findBlockByNumber(code.first))
+        last = layout.blockBoundingRect(document.findBlockByNumber(code.last))
+        top, bottom = first.top() - CODE_PADDING, last.bottom() + CODE_PADDING
+        return QRectF(0, top, self.viewport().width(), bottom - top)
+
+    def _place_copy_buttons(self) -> None:
+        while len(self._copy_buttons) < len(self._code):
+            button = SignButton("copy", f"copy_code_{len(self._copy_buttons)}", "Copy this code", self.viewport())
+            button.clicked.connect(self._copier(len(self._copy_buttons)))
+            self._copy_buttons.append(button)
+        for i, button in enumerate(self._copy_buttons):
+            button.setVisible(i < len(self._code))
+            if i < len(self._code):
+                area = self._area_of(self._code[i])
+                button.resize(button.sizeHint())
+                button.move(round(area.right()) - button.width() - 3, round(area.top()) + 3)
+
+    def _copier(self, index: int) -> Callable[[], None]:
+        return lambda: QGuiApplication.clipboard().setText(self._code[index].text)

@@ -1,0 +1,160 @@
+"""One message in the transcript: the person's in a bubble, the model's as a page with its figures below."""
+
+import time
+
+from PySide6.QtCore import QTimer, QUrl, Signal
+from PySide6.QtGui import QGuiApplication, QResizeEvent
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+
+from app.chat.figures import ReplyFigures
+from app.chat.message import Role
+from app.store.store import MessageState, StoredMessage
+from app.ui.controls import Bubble, SignButton
+from app.ui.message_text import MessageText
+from app.ui.theme import GAP, TIGHT, SubtleLabel
+from app.viewmodels.panel_state import format_bytes, format_seconds, format_speed
+
+BUBBLE_SHARE = 0.85
+RENDER_SHARE = 0.1
+"""Most of the window's time that drawing a growing text may take."""
+_ENDINGS = {MessageState.CANCELLED: "Stopped", MessageState.FAILED: "Cut off: the engine failed here"}
+
+
+class MessageView(QWidget):
+    """Shows one StoredMessage and follows it while it grows."""
+
+    link_activated = Signal(QUrl)
+    regenerate_asked = Signal()
+    edit_asked = Signal()
+
+    def __init__(self, stored: StoredMessage, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._stored = stored
+        self._is_last = False
+        self._render_cost_s = 0.0
+        self._later = QTimer(self, singleShot=True)
+        self._later.timeout.connect(self._render)
+        self.text = MessageText()
+        self.text.setObjectName(f"message_text_{stored.id}")
+        self.text.anchorClicked.connect(self.link_activated)
+        self._status = SubtleLabel(factor=0.92)
+        self._status.setObjectName(f"message_status_{stored.id}")
+        self._copy = SignButton("copy", f"copy_message_{stored.id}", "Copy this message")
+        self._copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self._stored.message.text))
+        self._again = SignButton("again", f"regenerate_{stored.id}", "Write this reply again")
+        self._again.clicked.connect(self.regenerate_asked)
+        self._edit = SignButton("pencil", f"edit_message_{stored.id}", "Edit this message and send it again")
+        self._edit.clicked.connect(self.edit_asked)
+        if stored.message.role is Role.USER:
+            self._lay_out_user()
+        else:
+            self._lay_out_reply()
+        self.show_message(stored)
+
+    @property
+    def stored(self) -> StoredMessage:
+        """The message shown."""
+        return self._stored
+
+    @property
+    def status_text(self) -> str:
+        """The line below the text."""
+        return self._status.text()
+
+    def show_message(self, stored: StoredMessage) -> None:
+        """Show a later version of the message; a text that is slow to draw is drawn less often while it grows."""
+        self._stored = stored
+        self.setAccessibleName(
+            f"{'You' if stored.message.role is Role.USER else 'Nibble'}: {stored.message.text[:200]}"
+        )
+        if stored.state is not MessageState.STREAMING:
+            self._later.stop()
+            self._render()
+        elif not self._later.isActive():
+            self._later.start(
+                round(1000 * self._render_cost_s * (1 / RENDER_SHARE - 1)) if self._render_cost_s > 0.01 else 0
+            )
+        self._show_footer()
+
+    def set_last(self, is_last: bool) -> None:
+        """Offer what only the last message of its speaker can do."""
+        self._is_last = is_last
+        self._show_footer()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Keep a bubble as narrow as its text."""
+        super().resizeEvent(event)
+        if self._stored.message.role is Role.USER:
+            self.text.setFixedWidth(min(self.text.natural_width(), round(self.width() * BUBBLE_SHARE) - 28))
+
+    def _lay_out_user(self) -> None:
+        bubble = Bubble()
+        inside = QHBoxLayout(bubble)
+        inside.setContentsMargins(14, 9, 14, 9)
+        inside.addWidget(self.text)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(TIGHT)
+        row.addStretch(1)
+        row.addWidget(self._edit)
+        row.addWidget(bubble)
+        for unused in (self._status, self._copy, self._again):
+            unused.setParent(self)
+            unused.hide()
+
+    def _lay_out_reply(self) -> None:
+        footer = QHBoxLayout()
+        footer.setContentsMargins(0, 0, 0, 0)
+        footer.setSpacing(2)
+        footer.addWidget(self._copy)
+        footer.addWidget(self._again)
+        footer.addSpacing(GAP)
+        footer.addWidget(self._status, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(TIGHT)
+        column.addWidget(self.text)
+        column.addLayout(footer)
+        self._edit.setParent(self)
+        self._edit.hide()
+
+    def _render(self) -> None:
+        started_s = time.perf_counter()
+        message = self._stored.message
+        if message.role is Role.USER:
+            self.text.show_plain(message.text)
+        else:
+            self.text.show_markdown(message.text)
+        self._render_cost_s = time.perf_counter() - started_s
+
+    def _show_footer(self) -> None:
+        streaming = self._stored.state is MessageState.STREAMING
+        if self._stored.message.role is Role.USER:
+            self._edit.setVisible(self._is_last)
+            return
+        self._copy.setVisible(not streaming and bool(self._stored.message.text))
+        self._again.setVisible(not streaming and self._is_last)
+        self._status.setText("…" if streaming and not self._stored.message.text else self._summary())
+
+    def _summary(self) -> str:
+        parts = []
+        if ending := _ENDINGS.get(self._stored.state):
+            parts.append(ending)
+        if self._stored.figures is not None:
+            parts += _figures(self._stored.figures)
+        return "  ·  ".join(parts)
+
+
+def _figures(figures: ReplyFigures) -> list[str]:
+    cache = figures.cache
+    kept = f"{cache.mode.value} cache {format_bytes(cache.allocated_bytes)}"
+    if cache.ratio >= 1.005:
+        kept += f", {cache.ratio:.2f}x smaller than fp16"
+    parts = [kept]
+    if figures.decode_tokens_per_s > 0:
+        parts.append(format_speed(figures.decode_tokens_per_s))
+    if figures.ttft_s > 0:
+        parts.append(f"first token {format_seconds(figures.ttft_s)}")
+    if figures.finish_reason == "length":
+        parts.append("length limit reached")
+    return parts

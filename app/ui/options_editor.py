@@ -1,0 +1,255 @@
+"""Edits one ChatOptions, by the fields' own words and bounds: a value out of bounds cannot be entered."""
+
+from collections.abc import Callable
+from typing import Any
+
+from PySide6.QtCore import QSignalBlocker, QTimer, Signal
+from PySide6.QtGui import QHideEvent
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPlainTextEdit,
+    QSizePolicy,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.chat.options import CacheMode, ChatOptions
+from app.settings.schema import FIELDS, Field, Settings, value_of, with_value
+from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel
+
+TYPING_PAUSE_MS = 400
+"""How long a pause in typing is before the text counts as entered."""
+
+NUMBER_WIDTH = 120
+
+
+class OptionsEditor(QWidget):
+    """One row a field: label, control, and a line that says what it does, its default and its bounds.
+
+    A change is told at once by `changed`; text when typing pauses, and in any case before the editor is hidden.
+    """
+
+    changed = Signal(object)
+    """ChatOptions, all within their bounds."""
+
+    def __init__(self, options: ChatOptions, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("options_editor")
+        self.setAccessibleName("Chat settings")
+        self._options = options
+        self._controls: dict[str, QWidget] = {}
+        self._show: dict[str, Callable[[Any], None]] = {}
+        self._typing = QTimer(self)
+        self._typing.setSingleShot(True)
+        self._typing.setInterval(TYPING_PAUSE_MS)
+        self._typing.timeout.connect(self._take_texts)
+
+        form = QFormLayout(self)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setHorizontalSpacing(GAP)
+        form.setVerticalSpacing(WIDE)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        for field in _chat_fields():
+            self._add_row(form, field)
+        self.set_options(options)
+
+    def options(self) -> ChatOptions:
+        """Return what is entered."""
+        return self._options
+
+    def set_options(self, options: ChatOptions) -> None:
+        """Show other options; `changed` stays silent."""
+        self._typing.stop()
+        self._options = options
+        for field in _chat_fields():
+            with QSignalBlocker(self._controls[field.key]):
+                self._show[field.key](value_of(Settings(chat=options), field.key))
+        self._enable()
+
+    def flush(self) -> None:
+        """Take what is typed but not yet entered."""
+        for control in self._controls.values():
+            if isinstance(control, QSpinBox | QDoubleSpinBox):
+                control.interpretText()
+            elif isinstance(control, SeedControl):
+                control.number.interpretText()
+        if self._typing.isActive():
+            self._typing.stop()
+            self._take_texts()
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """Lose nothing that was typed."""
+        self.flush()
+        super().hideEvent(event)
+
+    def _add_row(self, form: QFormLayout, field: Field) -> None:
+        control = self._control(field)
+        name = field.key.rpartition(".")[2]
+        control.setObjectName(f"option_{name}")
+        control.setAccessibleName(field.label)
+        control.setAccessibleDescription(f"{field.help} {bounds_text(field)}")
+        self._controls[field.key] = control
+
+        label = QLabel(field.label)
+        label.setObjectName(f"option_{name}_label")
+        label.setBuddy(control)
+        help_line = SubtleLabel(field.help, factor=0.9)
+        help_line.setObjectName(f"option_{name}_help")
+        line = QHBoxLayout()
+        line.setSpacing(GAP)
+        line.addWidget(control)
+        if not isinstance(control, QPlainTextEdit):
+            bounds = SubtleLabel(bounds_text(field), factor=0.9)
+            bounds.setObjectName(f"option_{name}_bounds")
+            line.addWidget(bounds, 1)
+        cell = QWidget()
+        column = QVBoxLayout(cell)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(TIGHT)
+        column.addLayout(line)
+        column.addWidget(help_line)
+        form.addRow(label, cell)
+
+    def _control(self, field: Field) -> QWidget:
+        if field.choices:
+            return self._choice(field)
+        if field.default is None:
+            return self._seed(field)
+        if isinstance(field.default, str):
+            return self._text(field)
+        if isinstance(field.default, float):
+            return self._real(field)
+        return self._whole(field)
+
+    def _choice(self, field: Field) -> QWidget:
+        box = QComboBox()
+        box.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+        for choice in field.choices:
+            box.addItem(f"{choice} {field.unit}".rstrip(), choice)
+        box.currentIndexChanged.connect(lambda index: self._enter(field.key, field.choices[index]))
+        self._show[field.key] = lambda value: box.setCurrentIndex(field.choices.index(value))
+        return box
+
+    def _whole(self, field: Field) -> QWidget:
+        box = _whole_box(field)
+        box.valueChanged.connect(lambda value: self._enter(field.key, value))
+        self._show[field.key] = box.setValue
+        return box
+
+    def _real(self, field: Field) -> QWidget:
+        box = QDoubleSpinBox()
+        box.setDecimals(2)
+        box.setRange(field.minimum or 0.0, field.maximum or 0.0)
+        box.setSingleStep(field.step or 0.01)
+        box.setKeyboardTracking(False)
+        box.setFixedWidth(NUMBER_WIDTH)
+        box.valueChanged.connect(lambda value: self._enter(field.key, round(value, 2)))
+        self._show[field.key] = box.setValue
+        return box
+
+    def _text(self, field: Field) -> QWidget:
+        edit = QPlainTextEdit()
+        edit.setTabChangesFocus(True)
+        edit.setPlaceholderText(bounds_text(field).capitalize())
+        edit.setFixedHeight(4 * edit.fontMetrics().lineSpacing() + 2 * GAP)
+        edit.textChanged.connect(self._typing.start)
+        self._show[field.key] = edit.setPlainText
+        return edit
+
+    def _seed(self, field: Field) -> QWidget:
+        control = SeedControl(field)
+        control.entered.connect(lambda value: self._enter(field.key, value))
+        self._show[field.key] = control.set_value
+        return control
+
+    def _take_texts(self) -> None:
+        for key, control in self._controls.items():
+            if isinstance(control, QPlainTextEdit):
+                self._enter(key, control.toPlainText())
+
+    def _enter(self, key: str, value: object) -> None:
+        options = with_value(Settings(chat=self._options), key, value).chat
+        if options != self._options:
+            self._options = options
+            self._enable()
+            self.changed.emit(options)
+
+    def _enable(self) -> None:
+        self._controls["chat.group_size"].setEnabled(self._options.cache_mode is CacheMode.INT4)
+        drawn = self._options.sampling.temperature > 0
+        for name in ("top_p", "top_k", "min_p", "seed"):
+            self._controls[f"chat.sampling.{name}"].setEnabled(drawn)
+
+
+class SeedControl(QWidget):
+    """A number that may be left to chance."""
+
+    entered = Signal(object)
+    """int, or None for a new one every time."""
+
+    def __init__(self, field: Field, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.fixed = QCheckBox("Fixed")
+        self.fixed.setObjectName("option_seed_fixed")
+        self.fixed.setAccessibleName(f"{field.label} is fixed")
+        self.fixed.setAccessibleDescription(field.help)
+        self.number = _whole_box(field)
+        self.number.setObjectName("option_seed_number")
+        self.number.setAccessibleName(f"{field.label} number")
+        self.setFocusProxy(self.fixed)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.fixed)
+        row.addWidget(self.number)
+        self.fixed.toggled.connect(self._tell)
+        self.number.valueChanged.connect(self._tell)
+
+    def set_value(self, value: int | None) -> None:
+        """Show a seed; None is a new one every time."""
+        with QSignalBlocker(self.fixed), QSignalBlocker(self.number):
+            self.fixed.setChecked(value is not None)
+            self.number.setValue(value or 0)
+        self.number.setEnabled(value is not None)
+
+    def _tell(self) -> None:
+        fixed = self.fixed.isChecked()
+        self.number.setEnabled(fixed)
+        self.entered.emit(self.number.value() if fixed else None)
+
+
+def bounds_text(field: Field) -> str:
+    """Return a field's bounds and its default, in words."""
+    parts = []
+    if field.minimum is not None and field.maximum is not None:
+        parts.append(f"{_shown(field.minimum)} to {_shown(field.maximum)} {field.unit}".rstrip())
+    parts.append(f"default {_shown(field.default)}")
+    return ", ".join(parts)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:g}"
+    if isinstance(value, int | float):
+        return f"{value:,.0f}"
+    return str(value) or "empty"
+
+
+def _whole_box(field: Field) -> QSpinBox:
+    box = QSpinBox()
+    box.setRange(int(field.minimum or 0), int(field.maximum or 0))
+    box.setSingleStep(int(field.step or 1))
+    box.setKeyboardTracking(False)
+    box.setFixedWidth(NUMBER_WIDTH)
+    return box
+
+
+def _chat_fields() -> tuple[Field, ...]:
+    return tuple(field for field in FIELDS if field.key.startswith("chat."))

@@ -1,0 +1,106 @@
+"""Questions to the person. None of them blocks: each opens a dialog and calls back with the answer."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from PySide6.QtCore import Qt, QUrl
+from PySide6.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QFileDialog,
+    QInputDialog,
+    QMessageBox,
+    QPlainTextEdit,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.ui.theme import code_font
+
+
+def ask_folder(parent: QWidget, then: Callable[[str], None]) -> None:
+    """Ask for a model folder."""
+    dialog = QFileDialog(parent, "Open Model Folder")
+    dialog.setObjectName("folder_dialog")
+    dialog.setFileMode(QFileDialog.FileMode.Directory)
+    dialog.setOption(QFileDialog.Option.ShowDirsOnly)
+    dialog.setLabelText(QFileDialog.DialogLabel.Accept, "Open")
+    dialog.fileSelected.connect(then)
+    _open(dialog)
+
+
+def ask_export_path(parent: QWidget, then: Callable[[Path], None]) -> None:
+    """Ask where to write figures, as CSV or JSON."""
+    dialog = QFileDialog(parent, "Export Session Stats")
+    dialog.setObjectName("export_dialog")
+    dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+    dialog.setNameFilters(["CSV for spreadsheets (*.csv)", "JSON (*.json)"])
+    dialog.setDefaultSuffix("csv")
+    dialog.filterSelected.connect(lambda chosen: dialog.setDefaultSuffix("json" if "json" in chosen else "csv"))
+    dialog.selectFile("nibble-session.csv")
+    dialog.fileSelected.connect(lambda path: then(Path(path)))
+    _open(dialog)
+
+
+def ask_title(parent: QWidget, title: str, then: Callable[[str], None]) -> None:
+    """Ask for a conversation's new title."""
+    dialog = QInputDialog(parent)
+    dialog.setObjectName("rename_dialog")
+    dialog.setWindowTitle("Rename Chat")
+    dialog.setLabelText("Title")
+    dialog.setTextValue(title)
+    dialog.setOkButtonText("Rename")
+    dialog.textValueSelected.connect(then)
+    dialog.resize(380, dialog.sizeHint().height())
+    _open(dialog)
+
+
+def confirm(parent: QWidget, name: str, question: str, explanation: str, verb: str, then: Callable[[], None]) -> None:
+    """Ask before something that cannot be undone, or that leaves the app."""
+    dialog = QMessageBox(parent)
+    dialog.setObjectName(name)
+    dialog.setWindowTitle("Nibble")
+    dialog.setTextFormat(Qt.TextFormat.PlainText)
+    dialog.setText(question)
+    dialog.setInformativeText(explanation)
+    yes = dialog.addButton(verb, QMessageBox.ButtonRole.AcceptRole)
+    yes.setObjectName(f"{name}_yes")
+    dialog.setDefaultButton(dialog.addButton(QMessageBox.StandardButton.Cancel))
+    dialog.buttonClicked.connect(lambda button: then() if button is yes else None)
+    _open(dialog)
+
+
+def confirm_delete(parent: QWidget, title: str, then: Callable[[], None]) -> None:
+    """Ask before a conversation is deleted."""
+    question = f"Delete “{title}”?"
+    confirm(parent, "delete_dialog", question, "The chat and its messages cannot be brought back.", "Delete", then)
+
+
+def confirm_link(parent: QWidget, url: QUrl, then: Callable[[], None]) -> None:
+    """Show where a link in a message leads before it is followed: its text may say something else."""
+    address = url.toString(QUrl.ComponentFormattingOption.FullyEncoded)
+    confirm(parent, "link_dialog", "Open this address in your browser?", address, "Open", then)
+
+
+def show_details(parent: QWidget, detail: str) -> None:
+    """Show technical details, to be copied into a report."""
+    dialog = QDialog(parent)
+    dialog.setObjectName("details_dialog")
+    dialog.setWindowTitle("Details")
+    text = QPlainTextEdit(detail)
+    text.setObjectName("details_text")
+    text.setAccessibleName("Details")
+    text.setReadOnly(True)
+    text.setFont(code_font())
+    buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+    buttons.rejected.connect(dialog.reject)
+    column = QVBoxLayout(dialog)
+    column.addWidget(text)
+    column.addWidget(buttons)
+    dialog.resize(640, 360)
+    _open(dialog)
+
+
+def _open(dialog: QDialog) -> None:
+    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    dialog.open()

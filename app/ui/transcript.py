@@ -1,0 +1,159 @@
+"""The conversation, message under message. It follows the end of the text only while the reader is there."""
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import Qt, QUrl, Signal
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QScrollArea, QVBoxLayout, QWidget
+
+from app.chat.message import Role
+from app.store.store import StoredMessage
+from app.ui.controls import SignButton
+from app.ui.message_view import MessageView
+from app.ui.scroll_bar import quieten
+from app.ui.theme import GAP, WIDE
+
+COLUMN_WIDTH = 760
+MESSAGES_SHOWN = 50
+"""Messages of an old conversation that are built at first, and with every press of "Show earlier messages"."""
+END_SLACK = 24
+
+
+class Transcript(QScrollArea):
+    """Shows the messages of one conversation."""
+
+    link_activated = Signal(QUrl)
+    regenerate_asked = Signal()
+    edit_asked = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("transcript")
+        self.setAccessibleName("Conversation")
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setWidgetResizable(True)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        quieten(self)
+        self._messages: tuple[StoredMessage, ...] = ()
+        self._views: dict[int, MessageView] = {}
+        self._follows = True
+
+        self._earlier = QPushButton("Show earlier messages")
+        self._earlier.setObjectName("show_earlier")
+        self._earlier.setAccessibleName("Show earlier messages")
+        self._earlier.clicked.connect(self._show_earlier)
+        self._column = QWidget()
+        self._column.setMaximumWidth(COLUMN_WIDTH)
+        self._stack = QVBoxLayout(self._column)
+        self._stack.setContentsMargins(0, 0, 0, 0)
+        self._stack.setSpacing(WIDE + GAP)
+        self._stack.addWidget(self._earlier, 0, Qt.AlignmentFlag.AlignHCenter)
+        self._stack.addStretch(1)
+        page = QWidget()
+        row = QHBoxLayout(page)
+        row.setContentsMargins(WIDE + GAP, WIDE, WIDE + GAP, WIDE)
+        row.addStretch(1)
+        row.addWidget(self._column, 100)
+        row.addStretch(1)
+        self.setWidget(page)
+        page.setAutoFillBackground(False)
+        self.viewport().setAutoFillBackground(False)
+
+        self._to_end = SignButton("down", "jump_to_end", "Jump to the latest message", self, solid=True)
+        self._to_end.clicked.connect(self.jump_to_end)
+        self._to_end.hide()
+        bar = self.verticalScrollBar()
+        bar.rangeChanged.connect(self._keep_end)
+        bar.valueChanged.connect(self._note_position)
+
+    @property
+    def views(self) -> tuple[MessageView, ...]:
+        """The messages that are built, in order."""
+        return tuple(self._views.values())
+
+    @property
+    def follows_end(self) -> bool:
+        """Whether new text scrolls the view."""
+        return self._follows
+
+    def show_messages(self, messages: Sequence[StoredMessage]) -> None:
+        """Show a conversation from its end, the last messages first."""
+        self._clear()
+        self._messages = tuple(messages)
+        for stored in self._messages[-MESSAGES_SHOWN:]:
+            self._append(stored)
+        self._earlier.setVisible(len(self._views) < len(self._messages))
+        self._mark_last()
+        self.jump_to_end()
+
+    def add_message(self, stored: StoredMessage) -> None:
+        """Show a new message at the end."""
+        self._messages = (*self._messages, stored)
+        self._append(stored)
+        self._mark_last()
+        if stored.message.role is Role.USER:
+            self.jump_to_end()
+
+    def change_message(self, stored: StoredMessage) -> None:
+        """Show a later version of a message."""
+        if (view := self._views.get(stored.id)) is not None:
+            view.show_message(stored)
+
+    def jump_to_end(self) -> None:
+        """Scroll to the end and stay there."""
+        self._follows = True
+        self._to_end.hide()
+        self._keep_end()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Keep the button to the end in its place."""
+        super().resizeEvent(event)
+        size = self._to_end.sizeHint()
+        self._to_end.resize(size)
+        self._to_end.move((self.viewport().width() - size.width()) // 2, self.height() - size.height() - GAP)
+        self._keep_end()
+
+    def _append(self, stored: StoredMessage) -> None:
+        view = self._make(stored)
+        self._views[stored.id] = view
+        self._stack.insertWidget(self._stack.count() - 1, view)
+
+    def _make(self, stored: StoredMessage) -> MessageView:
+        view = MessageView(stored)
+        view.setObjectName(f"message_{stored.id}")
+        view.link_activated.connect(self.link_activated)
+        view.regenerate_asked.connect(self.regenerate_asked)
+        view.edit_asked.connect(self.edit_asked)
+        return view
+
+    def _show_earlier(self) -> None:
+        hidden = len(self._messages) - len(self._views)
+        batch = self._messages[max(0, hidden - MESSAGES_SHOWN) : hidden]
+        made = {stored.id: self._make(stored) for stored in batch}
+        for i, view in enumerate(made.values()):
+            self._stack.insertWidget(1 + i, view)
+        self._views = made | self._views
+        self._earlier.setVisible(len(self._views) < len(self._messages))
+
+    def _clear(self) -> None:
+        for view in self._views.values():
+            self._stack.removeWidget(view)
+            view.hide()
+            view.deleteLater()
+        self._views = {}
+
+    def _mark_last(self) -> None:
+        last = {view.stored.message.role: stored_id for stored_id, view in self._views.items()}
+        end = next(reversed(self._views), None)
+        for stored_id, view in self._views.items():
+            is_user = view.stored.message.role is Role.USER
+            view.set_last(stored_id == (last.get(Role.USER) if is_user else end))
+
+    def _keep_end(self) -> None:
+        if self._follows:
+            bar = self.verticalScrollBar()
+            bar.setValue(bar.maximum())
+
+    def _note_position(self, value: int) -> None:
+        self._follows = value >= self.verticalScrollBar().maximum() - END_SLACK
+        self._to_end.setVisible(not self._follows)

@@ -1,0 +1,121 @@
+"""The model that is open in the engine, or is being opened."""
+
+from pathlib import Path
+
+from PySide6.QtCore import QObject, Signal
+
+from app.chat.figures import ModelFacts
+from app.engine.protocol import Cancel, Failed, Load, Loaded, Loading
+from app.viewmodels.engine_client import EngineClient
+from app.viewmodels.settings_model import SettingsModel
+
+
+class OpenModel(QObject):
+    """One model at a time, for all conversations. Its path is "" for the starter that comes with Nibble."""
+
+    changed = Signal()
+    """Another model is open or being opened, or none is, or opening went a step further."""
+    failed = Signal(str, str, str)
+    """The model could not be opened: message, hint, detail."""
+
+    def __init__(
+        self, engine: EngineClient, settings: SettingsModel, starter_path: Path, parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._engine = engine
+        self._settings = settings
+        self._starter_path = starter_path
+        self._path = settings.settings.model_path
+        self._facts: ModelFacts | None = None
+        self._request_id = ""
+        self._step = ""
+        self._engine_is_down = False
+        engine.event_received.connect(self._receive)
+        engine.died.connect(self._lose_engine)
+
+    @property
+    def facts(self) -> ModelFacts | None:
+        """What is known of the model that is open."""
+        return self._facts
+
+    @property
+    def path(self) -> str:
+        """The folder that is open or was asked for; "" is the starter."""
+        return self._path
+
+    @property
+    def is_starter(self) -> bool:
+        """Whether the model is the one that comes with Nibble."""
+        return not self._path
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a model is being opened."""
+        return bool(self._request_id)
+
+    @property
+    def engine_is_down(self) -> bool:
+        """Whether the engine died and was not started again."""
+        return self._engine_is_down
+
+    @property
+    def title(self) -> str:
+        """What to call the model before its own name is known."""
+        return Path(self._path).name if self._path else "Starter"
+
+    @property
+    def progress(self) -> str:
+        """How far opening has come, in words; "" when nothing is being opened."""
+        if not self._request_id:
+            return ""
+        return f"Opening {self.title}{self._step}"
+
+    def start(self) -> None:
+        """Start the engine and open the model that was open last."""
+        self._engine.start()
+        self.load(self._path)
+
+    def restart(self) -> None:
+        """Start the engine again, and open the model that was open."""
+        self._engine_is_down = False
+        self._engine.restart()
+        self.load(self._path)
+
+    def load(self, path: str) -> None:
+        """Open the model folder at `path`."""
+        if self._engine_is_down:
+            self._engine_is_down = False
+            self._engine.restart()
+        self._path = path
+        self._step = ""
+        self._request_id = self._engine.new_request_id()
+        self._engine.send(Load(self._request_id, path or str(self._starter_path)))
+        self.changed.emit()
+
+    def cancel(self) -> None:
+        """Stop opening a model."""
+        if self._request_id:
+            self._engine.send(Cancel(self._request_id))
+
+    def _receive(self, event: object) -> None:
+        if not self._request_id or getattr(event, "request_id", None) != self._request_id:
+            return
+        if isinstance(event, Loading):
+            share = f" ({event.fraction:.0%})" if event.fraction >= 0 else ""
+            self._step = f": {event.step}{share}"
+        elif isinstance(event, Loaded):
+            self._request_id = ""
+            self._facts = event.model
+            self._settings.remember_model(self._path)
+        elif isinstance(event, Failed):
+            self._request_id = ""
+            self._facts = None
+        self.changed.emit()
+        if isinstance(event, Failed):
+            self.failed.emit(event.message, event.hint, event.detail)
+
+    def _lose_engine(self) -> None:
+        self._engine_is_down = True
+        self._request_id = ""
+        self._facts = None
+        self.changed.emit()

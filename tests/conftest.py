@@ -1,0 +1,45 @@
+"""For every test: a home folder of its own, and nothing left behind: no thread, no child process, no window."""
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def nibble_home(tmp_path_factory, monkeypatch) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("NIBBLE_HOME", str(home))
+    return home
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request):
+    threads, children = set(threading.enumerate()), _children()
+    yield
+    left = [t for t in threading.enumerate() if t not in threads and t.is_alive()]
+    assert not left, f"threads left running: {left}"
+    assert _children() <= children, f"child processes left running: {_children() - children}"
+    widgets = sys.modules.get("PySide6.QtWidgets")
+    if widgets is not None and widgets.QApplication.instance() is not None:
+        shown = [w.objectName() or type(w).__name__ for w in widgets.QApplication.topLevelWidgets() if w.isVisible()]
+        assert not shown, f"windows left open: {shown}"
+
+
+@pytest.fixture
+def loop(qapp):
+    """A qasync loop on the test's application; `await` works in it, and Qt's events run."""
+    from qasync import QEventLoop
+
+    with QEventLoop(qapp) as made:
+        yield made
+
+
+def _children() -> set[str]:
+    """Ids of this process's children, where the system lists them (Linux)."""
+    tasks = Path(f"/proc/{os.getpid()}/task")
+    if not tasks.exists():
+        return set()
+    return {pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()}

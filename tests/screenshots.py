@@ -1,0 +1,246 @@
+"""Pictures of the window in every state: `QT_QPA_PLATFORM=offscreen python -m tests.screenshots FOLDER [STATE...]`.
+
+The engine is the fake one, so that every state can be reached; conversations are written into the store beforehand.
+"""
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+from PySide6.QtCore import QSize
+from PySide6.QtGui import QColor, QPalette
+from PySide6.QtWidgets import QApplication, QWidget
+from qasync import QEventLoop
+
+from app.chat.message import Message, Role
+from app.chat.options import CacheMode, ChatOptions
+from app.engine.command import engine_command
+from app.main import Program
+from app.paths import Paths
+from app.store.store import MessageState, Store
+from app.ui.compare_window import CompareWindow
+from app.viewmodels.reply import ChatState
+
+SIZES = (QSize(900, 600), QSize(1440, 900))
+QUESTION = "How can I read a big file line by line in Python, and what does it cost?"
+ANSWER = """You can iterate over the file object. It reads **lazily**, so memory stays flat however large the file is.
+
+```python
+from pathlib import Path
+
+
+def longest_line(path: Path) -> int:
+    \"\"\"Return the length of the longest line.\"\"\"
+    longest = 0
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:  # one line at a time
+            longest = max(longest, len(line.rstrip("\\n")))
+    return longest
+```
+
+Three ways compared, on a file of one gigabyte:
+
+| Way | Memory | Time |
+|:----|-------:|-----:|
+| `read()` | 1.0 GB | 1.9 s |
+| `readlines()` | 3.2 GB | 4.1 s |
+| iteration | 0.1 MB | 2.4 s |
+
+### Which one to take
+
+1. Iteration, nearly always.
+2. `read()` where the whole text is needed at once.
+
+Inline code such as `for line in lines` stays readable, and so do [links](https://docs.python.org/3/) and *emphasis*.
+Raw HTML such as <b>this</b> is shown as it was written.
+"""
+
+
+class Studio:
+    """Starts the program in a folder of its own and takes pictures of it."""
+
+    def __init__(self, folder: Path, application: QApplication, suffix: str) -> None:
+        self._folder = folder
+        self._application = application
+        self._suffix = suffix
+
+    async def take(self, name: str, prepare: Callable[[Program], Awaitable[QWidget | None]], size: QSize) -> None:
+        with tempfile.TemporaryDirectory() as home:
+            root = Path(home)
+            paths = Paths(data=root / "data", config=root / "config", cache=root / "cache", logs=root / "logs")
+            for path in (paths.data, paths.config, paths.cache, paths.logs, root / "starter", root / "Qwen3-4B-4bit"):
+                path.mkdir()
+            if name != "first-start":
+                _fill(paths)
+            program = Program(paths, engine_command("fake"), root / "starter")
+            program.window.resize(size)
+            program.start()
+            await _until(lambda: program.models.session.state is ChatState.IDLE)
+            shown = await prepare(program) or program.window
+            await asyncio.sleep(0.3)
+            target = self._folder / f"{name}-{size.width()}x{size.height()}-{self._suffix}.png"
+            shown.grab().save(str(target))
+            program.window.close()
+            await program.close()
+
+
+async def first_start(program: Program) -> None:
+    """Show what a person sees first."""
+
+
+async def streaming(program: Program) -> None:
+    """Show a reply that is being written."""
+    program.window.composer.write("Tell me a story about a lantern. [tokens 400] [token-ms 8]")
+    program.window.composer.send()
+    await _until(lambda: program.models.session.state is ChatState.DECODING)
+    await asyncio.sleep(1.6)
+
+
+async def reading(program: Program) -> None:
+    """Show a prompt that is being read."""
+    program.models.session.open(1)
+    program.window.composer.write("And now in Rust? [prefill-ms 60]")
+    program.window.composer.send()
+    await _until(lambda: "Reading" in program.models.session.activity)
+    await asyncio.sleep(0.8)
+
+
+async def long_chat(program: Program) -> None:
+    """Show code and a table."""
+    program.models.session.open(1)
+
+
+async def long_chat_top(program: Program) -> None:
+    """Show the same from its start."""
+    program.models.session.open(1)
+    await asyncio.sleep(0.2)
+    program.window.transcript.verticalScrollBar().setValue(0)
+
+
+async def other_model(program: Program) -> None:
+    """Show a model that is not the starter."""
+    program.models.session.load_model(str(program.models.model.facts.path).replace("starter", "Qwen3-4B-4bit"))
+    await _until(lambda: program.models.session.state is ChatState.IDLE)
+    program.models.session.open(1)
+
+
+async def failed(program: Program) -> None:
+    """Show an engine that died in the middle of a reply."""
+    program.window.composer.write("Tell me a story. [tokens 60] [abort decode]")
+    program.window.composer.send()
+    await _until(lambda: program.models.session.state is ChatState.FAILED)
+
+
+async def settings(program: Program) -> QWidget:
+    """Show the settings."""
+    program.window.actions_.settings.trigger()
+    dialog = program.window.findChild(QWidget, "settings_dialog")
+    dialog.resize(600, 860)
+    return dialog
+
+
+async def options(program: Program) -> QWidget:
+    """Show one chat's settings."""
+    program.window.actions_.options.trigger()
+    return program.window.findChild(QWidget, "options_dialog")
+
+
+async def about(program: Program) -> QWidget:
+    """Show the versions."""
+    program.window.actions_.about.trigger()
+    return program.window.findChild(QWidget, "about_dialog")
+
+
+async def compare(program: Program) -> QWidget:
+    """Show a finished comparison."""
+    program.window.composer.write("Tell me a story about a fox who finds a lantern. [tokens 80] [part 30]")
+    program.window.actions_.compare.trigger()
+    window = program.window.findChild(CompareWindow)
+    done = asyncio.get_running_loop().create_future()
+    window.compared.connect(lambda _: done.set_result(None))
+    window.resize(window.sizeHint())
+    window.start()
+    await done
+    return window
+
+
+def dark_palette() -> QPalette:
+    """Return what macOS gives in its dark appearance, nearly: the offscreen platform has only a light one."""
+    role = QPalette.ColorRole
+    palette = QPalette(QColor("#323232"), QColor("#282828"))
+    for group_role, colour in (
+        (role.Base, "#1e1e1e"),
+        (role.AlternateBase, "#262626"),
+        (role.Text, "#e4e4e4"),
+        (role.WindowText, "#e4e4e4"),
+        (role.ButtonText, "#e4e4e4"),
+        (role.ToolTipBase, "#323232"),
+        (role.ToolTipText, "#e4e4e4"),
+        (role.PlaceholderText, "#8a8a8a"),
+        (role.Highlight, "#2f6fd0"),
+        (role.HighlightedText, "#ffffff"),
+        (role.Accent, "#3b82f6"),
+        (role.Link, "#6aa5f8"),
+    ):
+        palette.setColor(group_role, QColor(colour))
+    for group_role in (role.Text, role.WindowText, role.ButtonText):
+        palette.setColor(QPalette.ColorGroup.Disabled, group_role, QColor("#7a7a7a"))
+    return palette
+
+
+SCENES = (
+    ("first-start", first_start),
+    ("streaming", streaming),
+    ("reading", reading),
+    ("long-chat", long_chat),
+    ("long-chat-top", long_chat_top),
+    ("other-model", other_model),
+    ("failed", failed),
+    ("settings", settings),
+    ("options", options),
+    ("about", about),
+    ("compare", compare),
+)
+
+
+def _fill(paths: Paths) -> None:
+    store = Store(paths.database)
+    first = store.create_conversation("Reading big files line by line", "", ChatOptions())
+    for role, text in ((Role.USER, QUESTION), (Role.ASSISTANT, ANSWER)):
+        store.add_message(first.id, Message(role, text), MessageState.COMPLETE)
+    for title in ("A fox who finds a lantern", "Names for a quiet grey cat", "Plan for the allotment in spring"):
+        made = store.create_conversation(title, "", replace(ChatOptions(), cache_mode=CacheMode.FP16))
+        store.add_message(made.id, Message(Role.USER, title), MessageState.COMPLETE)
+    store.close()
+
+
+async def _until(holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not holds():
+            await asyncio.sleep(0.02)
+
+
+async def _all(studio: Studio, wanted: tuple[str, ...]) -> None:
+    for name, prepare in SCENES:
+        for size in SIZES:
+            if not wanted or name in wanted:
+                await studio.take(name, prepare, size)
+
+
+def main(folder: Path, wanted: tuple[str, ...]) -> None:
+    """Take every picture, or the named ones, in light and in dark."""
+    folder.mkdir(parents=True, exist_ok=True)
+    application = QApplication([])
+    application.setQuitOnLastWindowClosed(False)
+    loop = QEventLoop(application)
+    with loop:
+        for suffix, palette in (("light", application.palette()), ("dark", dark_palette())):
+            application.setPalette(palette)
+            loop.run_until_complete(_all(Studio(folder, application, suffix), wanted))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), tuple(sys.argv[2:]))

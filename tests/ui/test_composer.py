@@ -1,0 +1,87 @@
+import pytest
+from PySide6.QtCore import Qt
+
+from app.ui.composer import LINES_SHOWN, Composer
+
+
+@pytest.fixture
+def composer(qtbot):
+    made = Composer()
+    qtbot.addWidget(made)
+    made.resize(500, 200)
+    made.show()
+    made.set_abilities(can_send=True, can_stop=False)
+    return made
+
+
+@pytest.fixture
+def sent(composer):
+    heard = []
+    composer.sent.connect(lambda text, replaces: heard.append((text, replaces)))
+    return heard
+
+
+def test_return_sends_and_shift_return_starts_a_new_line(composer, sent, qtbot):
+    qtbot.keyClicks(composer.edit, "one")
+    qtbot.keyClick(composer.edit, Qt.Key.Key_Return, Qt.KeyboardModifier.ShiftModifier)
+    qtbot.keyClicks(composer.edit, "two")
+    qtbot.keyClick(composer.edit, Qt.Key.Key_Return)
+    assert sent == [("one\ntwo", False)]
+    assert composer.text == ""
+
+
+def test_what_cannot_be_sent_stays(composer, sent, qtbot):
+    qtbot.keyClick(composer.edit, Qt.Key.Key_Return)
+    qtbot.keyClicks(composer.edit, "hello")
+    composer.set_abilities(can_send=False, can_stop=False)
+    qtbot.keyClick(composer.edit, Qt.Key.Key_Return)
+    assert sent == []
+    assert composer.text == "hello"
+
+
+def test_one_button_sends_or_stops(composer, sent, qtbot):
+    button = composer.findChild(object, "send")
+    assert not button.isEnabled()
+    composer.write("hello")
+    assert button.isEnabled()
+    assert button.accessibleName() == "Send (Return)"
+    composer.set_abilities(can_send=False, can_stop=True)
+    assert button.accessibleName() == "Stop (Esc)"
+    with qtbot.waitSignal(composer.stop_asked):
+        button.click()
+    assert sent == []
+
+
+def test_editing_replaces_the_last_message_or_gives_the_draft_back(composer, sent):
+    composer.write("a draft")
+    composer.edit_last("what I said")
+    assert "Editing" in composer.status_text
+    composer.escape()
+    assert composer.text == "a draft"
+    composer.edit_last("what I said")
+    composer.send()
+    assert sent == [("what I said", True)]
+    composer.write("next")
+    composer.send()
+    assert sent[-1] == ("next", False)
+
+
+def test_the_field_grows_with_its_text_up_to_a_bound(composer):
+    one = composer.edit.height()
+    composer.write("\n".join("abc"))
+    three = composer.edit.height()
+    composer.write("\n" * 50)
+    most = composer.edit.height()
+    line = composer.edit.fontMetrics().lineSpacing()
+    assert three == one + 2 * line
+    assert most == one + (LINES_SHOWN - 1) * line
+    composer.edit.clear()
+    assert composer.edit.height() == one
+
+
+def test_what_goes_on_stands_below_the_field(composer):
+    assert "Return sends" in composer.status_text
+    composer.set_activity("Reading 512 of 2,048 tokens")
+    assert composer.status_text == "Reading 512 of 2,048 tokens"
+    composer.set_activity("")
+    assert "Return sends" in composer.status_text

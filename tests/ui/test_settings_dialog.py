@@ -1,0 +1,79 @@
+import sys
+from dataclasses import replace
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QComboBox, QDialogButtonBox, QPlainTextEdit, QPushButton, QSpinBox
+
+from app.chat.options import CacheMode, ChatOptions, Sampling
+from app.settings.schema import Settings
+from app.ui.settings_dialog import SettingsDialog
+
+pytestmark = pytest.mark.qt_log_ignore("propagateSizeHints")  # the offscreen plugin's own remark
+
+KEPT = Settings(model_path="/models/a", recent_model_paths=("/models/a",), show_panel=False)
+CHANGED = replace(KEPT, chat=ChatOptions(CacheMode.FP16, 64, "Be brief.", Sampling(max_tokens=99)))
+
+
+@pytest.fixture
+def dialog(qtbot):
+    dialog = SettingsDialog(CHANGED)
+    qtbot.addWidget(dialog)
+    return dialog
+
+
+def heard(dialog: SettingsDialog) -> list[Settings]:
+    values: list[Settings] = []
+    dialog.applied.connect(values.append)
+    return values
+
+
+def test_a_change_applies_at_once_and_leaves_the_rest_alone(dialog):
+    values = heard(dialog)
+    dialog.findChild(QSpinBox, "option_max_tokens").setValue(200)
+    assert values == [replace(CHANGED, chat=replace(CHANGED.chat, sampling=Sampling(max_tokens=200)))]
+
+
+def test_reset_brings_back_every_default_of_chats_and_nothing_else(dialog, qtbot):
+    values = heard(dialog)
+    reset = dialog.findChild(QPushButton, "settings_reset")
+    qtbot.mouseClick(reset, Qt.MouseButton.LeftButton)
+    assert values == [KEPT]
+    assert dialog.findChild(QComboBox, "option_cache_mode").currentText() == "int4"
+    assert dialog.findChild(QPlainTextEdit, "option_system_prompt").toPlainText() == ""
+    assert not reset.isEnabled()
+
+
+def test_reset_is_offered_only_where_something_differs(dialog):
+    reset = dialog.findChild(QPushButton, "settings_reset")
+    assert reset.isEnabled()
+    dialog.show_settings(KEPT)
+    assert not reset.isEnabled()
+    dialog.findChild(QSpinBox, "option_top_k").setValue(3)
+    assert reset.isEnabled()
+
+
+def test_settings_changed_elsewhere_are_shown_in_silence(dialog):
+    values = heard(dialog)
+    dialog.show_settings(KEPT)
+    assert dialog.findChild(QComboBox, "option_cache_mode").currentText() == "int4"
+    assert values == []
+
+
+def test_closing_loses_nothing_that_was_typed(dialog, qtbot):
+    with qtbot.waitExposed(dialog):
+        dialog.show()
+    values = heard(dialog)
+    dialog.findChild(QPlainTextEdit, "option_system_prompt").setPlainText("Be kind.")
+    qtbot.keyClick(dialog, Qt.Key.Key_Escape)
+    assert not dialog.isVisible()
+    assert values[-1].chat.system_prompt == "Be kind."
+
+
+@pytest.mark.parametrize(("platform", "names"), [("darwin", set()), ("linux", {"settings_close"})])
+def test_there_is_nothing_to_confirm(qtbot, monkeypatch, platform, names):
+    monkeypatch.setattr(sys, "platform", platform)
+    dialog = SettingsDialog(Settings())
+    qtbot.addWidget(dialog)
+    buttons = dialog.findChild(QDialogButtonBox, "settings_buttons").buttons()
+    assert {button.objectName() for button in buttons} == {"settings_reset"} | names
