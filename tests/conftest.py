@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -42,4 +43,8 @@ def _children() -> set[str]:
     tasks = Path(f"/proc/{os.getpid()}/task")
     if not tasks.exists():
         return set()
-    return {pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
+    pids: set[str] = set()
+    for task in tasks.iterdir():
+        with suppress(OSError):  # a thread that ended in the meantime
+            pids.update((task / "children").read_text().split())
+    return pids

@@ -1,0 +1,45 @@
+// The part of Metal that the bodies use, said in CUDA (after MLX's own prelude, compiled by NVRTC). Everything that a
+// body may use beyond C++ stands here.
+#define device
+#define constant
+#define thread
+#define SHARED(T, name, n) __shared__ T name[n]
+#define SHARED_POINTER(T) T*
+#define thread_index_in_simdgroup (threadIdx.x & 31u)
+#define simdgroup_index_in_threadgroup (threadIdx.x >> 5)
+#define thread_index_in_threadgroup (threadIdx.x)
+#define threadgroup_position_in_grid blockIdx
+#define threadgroups_per_grid gridDim
+#define threadgroup_barrier(flags) __syncthreads()
+#define simdgroup_barrier(flags) __syncwarp()
+typedef unsigned int uint;
+typedef __nv_bfloat16 bfloat;
+template <typename T> inline T simd_shuffle_xor(T v, unsigned m) { return __shfl_xor_sync(0xffffffffu, v, m); }
+template <typename T> inline T simd_sum(T v) {
+  for (int o = 16; o > 0; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o);
+  return v;
+}
+template <typename T> inline T simd_max(T v) {
+  for (int o = 16; o > 0; o >>= 1) v = max(v, __shfl_xor_sync(0xffffffffu, v, o));
+  return v;
+}
+template <typename R, typename T> inline R as_type(T v) {
+  static_assert(sizeof(R) == sizeof(T), "");
+  R r;
+  memcpy(&r, &v, sizeof(R));
+  return r;
+}
+inline half2 fma(half2 a, half2 b, half2 c) { return __hfma2(a, b, c); }
+namespace fast {
+inline float exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+}  // namespace fast
+// (a & mask) | b in one instruction: NVRTC makes two of the plain form.
+inline uint and_or(uint a, uint mask, uint b) {
+  uint r;
+  asm("lop3.b32 %0, %1, %2, %3, 0xEA;" : "=r"(r) : "r"(a), "r"(mask), "r"(b));
+  return r;
+}

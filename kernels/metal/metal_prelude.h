@@ -1,0 +1,7 @@
+// What the bodies need beyond Metal itself. cuda_prelude.h gives the same names a meaning for NVIDIA, the emulator of the
+// tests brings SHARED of its own.
+#ifndef SHARED
+#define SHARED(T, name, n) threadgroup T name[n]
+#endif
+#define SHARED_POINTER(T) threadgroup T*
+inline uint and_or(uint a, uint mask, uint b) { return (a & mask) | b; }
