@@ -26,7 +26,7 @@ from app.resources import starter_model_path
 from app.settings.schema import Settings, checked
 from app.stats.export import export_rows
 from app.stats.session import Row
-from app.viewmodels.panel_state import PanelState, format_seconds, panel_of
+from app.viewmodels.panel_state import format_seconds, reply_panel
 
 DONE, REFUSED, DEFECT, STOPPED = 0, 1, 2, 130
 """Exit codes."""
@@ -84,23 +84,36 @@ def task_from(arguments: argparse.Namespace) -> Task:
     prompt = arguments.prompt if arguments.prompt is not None else _read_prompt(arguments.prompt_file)
     if not prompt.strip():
         raise NibbleError("The prompt is empty.", "Give it some text.")
-    export = arguments.export
-    if export is not None and export.suffix.lower() not in EXPORT_SUFFIXES:
-        raise NibbleError(f"Figures cannot be exported to {export.name}.", "Name a file that ends in .csv or .json.")
+    if arguments.export is not None:
+        _check_export(arguments.export)
     return Task(
         prompt=prompt,
         model=arguments.model or starter_model_path(),
         modes=(CacheMode.FP16, CacheMode.INT4) if compare else (CacheMode(arguments.cache),),
         options=checked(Settings(chat=options)).chat,
-        export=export,
+        export=arguments.export,
     )
 
 
+def _check_export(file: Path) -> None:
+    """Refuse before the reply what would fail after it. Raises NibbleError."""
+    if file.suffix.lower() not in EXPORT_SUFFIXES:
+        raise NibbleError(f"Figures cannot be exported to {file.name}.", "Name a file that ends in .csv or .json.")
+    if not file.parent.is_dir():
+        raise NibbleError(f"There is no folder {file.parent} to export to.", "Make it, or name another.")
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise NibbleError(f"Figures cannot be written to {file}.", "Name another file, in a folder you may write to.")
+
+
 def run(task: Task, engine_factory: Callable[[], Engine], out: TextIO, err: TextIO) -> int:
-    """Let an engine answer `task`, show and export what it did; return the exit code."""
+    """Let an engine answer `task`, show and export what it did; return the exit code.
+
+    Where a later reply fails, the ones before it are shown and exported all the same, and then the error is raised.
+    """
     terminal = _Terminal(out, err)
     engine = engine_factory()
     replies: list[Finished] = []
+    failure: Exception | None = None
     try:
         engine.load(Load("load", str(task.model)), terminal.show, lambda: False)
         with _interruptions() as interrupted:
@@ -114,7 +127,13 @@ def run(task: Task, engine_factory: Callable[[], Engine], out: TextIO, err: Text
                     options=replace(task.options, cache_mode=mode),
                     reuse_cache=False,
                 )
-                engine.generate(request, terminal.show, interrupted)
+                try:
+                    engine.generate(request, terminal.show, interrupted)
+                except Exception as error:
+                    if not replies:
+                        raise
+                    failure = error
+                    break
                 replies += terminal.finished()
                 if interrupted():
                     break
@@ -128,6 +147,8 @@ def run(task: Task, engine_factory: Callable[[], Engine], out: TextIO, err: Text
     if task.export is not None:
         export_rows(task.export, [Row(title_from(task.prompt), reply.figures) for reply in replies], machine)
         print(f"Figures written to {task.export}", file=err)
+    if failure is not None:
+        raise failure
     return STOPPED if interrupted() else DONE
 
 
@@ -145,7 +166,7 @@ def table(replies: Sequence[Finished]) -> str:
 
 def _column(reply: Finished) -> dict[str, str]:
     figures = reply.figures
-    panel = _panel(reply)
+    panel = reply_panel(figures)
     reused = f" ({figures.reused_tokens:,} reused)" if figures.reused_tokens else ""
     return {
         "Model": figures.model,
@@ -169,24 +190,10 @@ def _column(reply: Finished) -> dict[str, str]:
     }
 
 
-def _panel(reply: Finished) -> PanelState:
-    figures = reply.figures
-    return panel_of(
-        figures.cache,
-        figures.memory,
-        figures.ttft_s,
-        figures.prefill_tokens_per_s,
-        figures.decode_tokens_per_s,
-        figures.context_limit_tokens,
-        speeds=(),
-        compute_dtype=figures.compute_dtype,
-    )
-
-
 def _notes(replies: Sequence[Finished]) -> list[str]:
     """Say why layers that should be int4 are not."""
-    asked = [reply for reply in replies if reply.figures.requested_mode is CacheMode.INT4]
-    return [note for reply in asked for note in _panel(reply).layer_notes]
+    asked = [reply.figures for reply in replies if reply.figures.requested_mode is CacheMode.INT4]
+    return [note for figures in asked for note in reply_panel(figures).layer_notes]
 
 
 def _comparison(fp16: Finished, int4: Finished) -> list[str]:

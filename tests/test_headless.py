@@ -10,7 +10,9 @@ import pytest
 
 from app import headless
 from app.__main__ import command_line, main
+from app.chat.options import CacheMode
 from app.engine.fake_engine import FakeEngine
+from app.errors import NibbleError
 from tests.tiny_model import write_tiny_model
 
 FAKE_HEADLESS = (
@@ -126,6 +128,35 @@ def test_compare_says_when_nothing_parts(model: str, capsys: pytest.CaptureFixtu
     assert "Both replies are the same, token by token." in capsys.readouterr().out
 
 
+class BreaksInInt4(FakeEngine):
+    def generate(self, request, emit, cancelled):
+        if request.options.cache_mode is CacheMode.INT4:
+            raise NibbleError("Out of memory.")
+        super().generate(request, emit, cancelled)
+
+
+def test_a_compare_whose_second_mode_fails_still_shows_the_first(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "figures.json"
+    flags = ["--prompt", "Go on.", "--cache", "compare", "--model", model, "--export", str(file)]
+    assert headless.main(command_line().parse_args(flags), BreaksInInt4) == 1
+    out, err = capsys.readouterr()
+    assert rows_of(out)["Ratio"] == ["1.00x"]
+    assert err.endswith("nibble: Out of memory.\n")
+    assert len(json.loads(file.read_text())["replies"]) == 1
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_reply(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(headless.os, "access", lambda path, mode: path != tmp_path)
+    assert answer("--prompt", "x", "--model", model, "--export", str(tmp_path / "f.csv")) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "cannot be written" in err
+
+
 def test_a_long_prompt_comes_from_a_file(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "prompt.txt"
     file.write_text("word " * 500, encoding="utf-8")
@@ -149,6 +180,7 @@ def test_a_prompt_comes_from_stdin(model: str) -> None:
         (["--prompt", "x", "--max-tokens", "0"], "must be from 1 to"),
         (["--prompt", "[fail decode]"], "The script asks for a failure in decode. Ask for something else."),
         (["--prompt", "x", "--export", "f.xlsx"], "Figures cannot be exported to f.xlsx."),
+        (["--prompt", "x", "--export", "/nowhere/f.csv"], "There is no folder /nowhere to export to."),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(

@@ -18,13 +18,14 @@ class CacheFigures:
     """One conversation's KV cache at one moment.
 
     "used" counts the rows that hold a token, "allocated" the rows reserved for them: caches grow in steps of 256.
-    The fp16 figures are what mlx-lm's own cache holds and allocates for the same tokens at two bytes a value.
+    The fp16 figures are the same rows at two bytes a value, as mlx-lm's own cache keeps them. (mlx-lm may reserve up to
+    255 rows fewer or more than int4 does, depending on how a conversation was cut into turns; that is left out.)
     """
 
     mode: CacheMode
     group_size: int
     path: str
-    """Who computes attention: `metal`, `cuda` or `cpu`, and whether by a fused kernel or by plain MLX operations."""
+    """The device MLX computes attention on, `metal`, `cuda` or `cpu`, and how."""
     tokens: int
     used_bytes: int
     allocated_bytes: int
@@ -71,7 +72,7 @@ class ReplyFigures:
     generated_tokens: int
     """End-of-text token included."""
     ttft_s: float
-    """From the request's arrival in the engine to the first token."""
+    """From the moment the engine takes the request up to the first token; waiting behind another is not in it."""
     prefill_tokens_per_s: float
     decode_tokens_per_s: float
     """(generated - 1) / (elapsed - ttft); 0 with fewer than two tokens."""

@@ -38,7 +38,7 @@ class ConversationCaches:
         The cache is out of the collection until it is given back: what fails in between is not kept.
         """
         kept = self._kept.pop(chat_id, None)
-        if kept is not None and (kept.mode, kept.group_size) == (mode, group_size):
+        if kept is not None and kept.mode is mode and (mode is CacheMode.FP16 or kept.group_size == group_size):
             common = min(_common_prefix(kept.tokens, prompt), len(prompt) - 1)
             surplus = len(kept.tokens) - common
             if surplus == 0 or can_trim_prompt_cache(kept.caches):

@@ -170,19 +170,18 @@ class FakeEngine:
         )
 
     def load(self, request: Load, emit: Emit, cancelled: Callable[[], bool]) -> None:
-        """Take the folder for a model. Raises NibbleError when there is none."""
-        self._model = None
-        self._caches.clear()
+        """Take the folder for a model. Raises NibbleError when there is none; the one before then stays open."""
         folder = Path(request.path)
         script = _Script.of(folder.name)
         for fraction, step in ((0.0, "Reading the configuration"), (0.3, "Reading the weights"), (0.9, "Warming up")):
             if cancelled():
-                raise NibbleError("Loading the model was stopped.", "Open it again to use it.")
+                raise NibbleError("Opening the model was stopped.")
             emit(Loading(request.request_id, step, fraction))
             script.pause("load-ms", 0)
             script.reach("load", emit)
             if not folder.is_dir():
                 raise NibbleError(f"There is no model folder at {folder}.", "Choose another folder.")
+        self._caches.clear()
         self._model = ModelFacts(
             name=folder.name,
             path=str(folder),
@@ -276,6 +275,7 @@ class _Reply:
             self._prefilled += len(step)
             self._prefill_s = self._elapsed_s()
             self._emit(Prefill(self._id, self._prefilled, len(new), self._reused))
+            self._show_progress()
         return True
 
     def _decode(self) -> str:

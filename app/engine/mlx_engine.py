@@ -17,7 +17,7 @@ from app.engine.cache_figures import cache_figures
 from app.engine.cache_plan import make_caches
 from app.engine.conversation_cache import ConversationCache, ConversationCaches
 from app.engine.machine import machine_facts, memory_figures
-from app.engine.model_folder import OpenModel, open_model
+from app.engine.model_folder import OpenModel, open_model, read_config
 from app.engine.prompt import prompt_tokens
 from app.engine.protocol import Emit, Finished, Generate, Load, Loaded, Loading, Prefill, Progress, Token
 from app.errors import NibbleError
@@ -40,22 +40,33 @@ class MlxEngine:
         return machine_facts()
 
     def load(self, request: Load, emit: Emit, cancelled: Callable[[], bool]) -> None:
-        """Open a model folder. Raises NibbleError; the model that was open before is gone then."""
-        self._drop_model()
+        """Open a model folder. Raises NibbleError, also when stopped; the model before it is then open again.
+
+        Two models are never in memory at a time.
+        """
+        path = Path(request.path).expanduser()
+        read_config(path)  # most mistakes end here, before anything is given up
         mx.set_cache_limit(_POOL_LIMIT_BYTES)
 
         def progress(step: str) -> None:
+            if cancelled():
+                raise NibbleError("Opening the model was stopped.")
             emit(Loading(request.request_id, step, -1.0))
 
-        opened = open_model(Path(request.path).expanduser(), progress)
-        self._open = opened
-        self._conversations = ConversationCaches(
-            lambda mode, group_size: make_caches(opened.model, opened.plan, mode, group_size)
-        )
-        emit(Loaded(request.request_id, opened.facts))
+        before = self._open.facts.path if self._open is not None else None
+        self._drop_model()
+        try:
+            self._adopt(open_model(path, progress))
+        except Exception:
+            if before is not None:
+                self._adopt(open_model(Path(before), lambda _: None))
+            raise
+        assert self._open is not None
+        emit(Loaded(request.request_id, self._open.facts))
 
     def generate(self, request: Generate, emit: Emit, cancelled: Callable[[], bool]) -> None:
         """Write a reply. Raises NibbleError where no model is open or the conversation does not fit."""
+        begun = time.perf_counter()
         if self._open is None or self._conversations is None:
             raise NibbleError("No model is open.", "Choose a model first.")
         options = request.options
@@ -71,7 +82,7 @@ class MlxEngine:
             if request.reuse_cache
             else (self._fresh_cache(request), 0)
         )
-        reply = _Reply(self._open, request, cache, prompt, reused, emit, cancelled)
+        reply = _Reply(self._open, request, cache, prompt, reused, begun, emit, cancelled)
         try:
             reply.write()
         except RuntimeError as error:
@@ -99,6 +110,12 @@ class MlxEngine:
         mx.synchronize()
         mx.clear_streams()
 
+    def _adopt(self, opened: OpenModel) -> None:
+        self._open = opened
+        self._conversations = ConversationCaches(
+            lambda mode, group_size: make_caches(opened.model, opened.plan, mode, group_size)
+        )
+
     def _drop_model(self) -> None:
         self._open = None
         self._conversations = None
@@ -124,6 +141,7 @@ class _Reply:
         cache: ConversationCache,
         prompt: list[int],
         reused: int,
+        begun: float,
         emit: Emit,
         cancelled: Callable[[], bool],
     ) -> None:
@@ -141,7 +159,7 @@ class _Reply:
         self.text: list[str] = []
         self.finish_reason = "length"
         self.started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self.begun = time.perf_counter()
+        self.begun = begun
         self.first_token = 0.0
         self.last_token = 0.0
 
@@ -187,7 +205,7 @@ class _Reply:
             detokenizer.add_token(token)
             self._say(detokenizer.last_segment, (token,))
             if self.last_token >= next_progress:
-                self.emit(self._progress())
+                self.emit(self._progress(*self._speeds()))
                 next_progress = self.last_token + _PROGRESS_EVERY_S
             if self.cancelled():
                 self.finish_reason = "cancelled"
@@ -206,6 +224,9 @@ class _Reply:
     def _on_prefill(self, done: int, total: int) -> None:
         self.cache.tokens = self.prompt[: self.reused + done]
         self.emit(Prefill(self.request.request_id, done, total, self.reused))
+        if done < total:
+            reading_s = time.perf_counter() - self.begun
+            self.emit(self._progress(0.0, done / reading_s, 0.0))
         if done < total and self.cancelled():
             raise _CancelledError
 
@@ -224,9 +245,15 @@ class _Reply:
         decoded = len(self.token_ids) - 1
         return ttft, (len(self.prompt) - self.reused) / ttft, decoded / decoding if decoded else 0.0
 
-    def _progress(self) -> Progress:
+    def _progress(self, ttft_s: float, prefill_tokens_per_s: float, decode_tokens_per_s: float) -> Progress:
         return Progress(
-            self.request.request_id, self._cache_figures(), memory_figures(), len(self.token_ids), *self._speeds()
+            self.request.request_id,
+            self._cache_figures(),
+            memory_figures(),
+            len(self.token_ids),
+            ttft_s,
+            prefill_tokens_per_s,
+            decode_tokens_per_s,
         )
 
     def _figures(self) -> ReplyFigures:

@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_lm.utils import dequantize_model, get_total_parameters, load_model, load_tokenizer
+from transformers.utils import logging as transformers_logging
 
 from app.chat.figures import ModelFacts
 from app.chat.options import GROUP_SIZES, CacheMode
@@ -39,12 +40,13 @@ def open_model(path: Path, progress: Callable[[str], None]) -> OpenModel:
 
     Nothing of the folder is run: a model that brings Python code of its own is refused. Raises NibbleError.
     """
-    config = _read_config(path)
+    config = read_config(path)
     attention_patch.install()
     progress("Reading weights")
     model, config = _load_weights(path, config)
     remarks = _prepare_for_cpu(model) if dispatch.backend() == "cpu" else ()
     progress("Reading the tokenizer")
+    transformers_logging.set_verbosity_error()  # it warns of long texts; the engine refuses them with its own sentence
     try:
         tokenizer = load_tokenizer(path, eos_token_ids=config.get("eos_token_id"))
     except Exception as error:
@@ -73,7 +75,8 @@ def open_model(path: Path, progress: Callable[[str], None]) -> OpenModel:
     return OpenModel(model, tokenizer, facts, plan)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a model folder's config.json after looking for what else must be there. Raises NibbleError."""
     if not path.is_dir():
         raise NibbleError(f"There is no folder {path}.", "Choose a folder that holds a model in mlx-lm's format.")
     file = path / "config.json"

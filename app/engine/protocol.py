@@ -23,9 +23,9 @@ PROTOCOL_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Open the model folder at `path`, letting go of the one that is open.
+    """Open the model folder at `path` in place of the one that is open.
 
-    Answered by Loading*, then Loaded or Failed.
+    Answered by Loading*, then Loaded; or by Failed, also when cancelled: the model that was open before stays open.
     """
 
     request_id: str
@@ -118,7 +118,10 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Live figures while a reply is written, a few times a second."""
+    """Live figures: after every Prefill, then a few times a second while a reply is written.
+
+    Times and speeds of 0 are not known yet; during prefill `prefill_tokens_per_s` is the speed so far.
+    """
 
     request_id: str
     cache: CacheFigures

@@ -11,12 +11,12 @@ from operator import attrgetter
 from pathlib import Path
 
 from app import __version__
-from app.chat.figures import LayerNote, MachineFacts
+from app.chat.figures import MachineFacts
 from app.errors import NibbleError
 from app.paths import replace_text
 from app.stats.session import Row
 
-Cell = str | int | float
+Cell = str | int | float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +34,22 @@ COLUMNS = (
     Column("started_at_utc", "figures.started_at", "When the reply was asked for; UTC, ISO 8601."),
     Column("requested_mode", "figures.requested_mode", "KV cache that was asked for: int4 or fp16."),
     Column("effective_mode", "figures.cache.mode", "KV cache that was used: int4 or fp16."),
-    Column("group_size_values", "figures.cache.group_size", "Values that share one scale in an int4 cache."),
-    Column("attention_path", "figures.cache.path", "Who computed attention: metal, cuda or cpu, and how."),
+    Column("group_size_values", "group_size", "Values that share one scale; empty where the cache was fp16."),
+    Column("attention_path", "figures.cache.path", "Where MLX computed attention: metal, cuda or cpu, and how."),
     Column("int4_layers", "figures.cache.layers_int4", "Layers whose cache was int4."),
     Column("cache_layers", "figures.cache.layers_total", "Layers that have a cache."),
-    Column("fp16_layer_reasons", "figures.cache.notes", "Why the other layers' caches were not int4; layers from 0."),
+    Column("fp16_layer_reasons", "fp16_layer_reasons", "Why the other layers' caches were not int4; layers from 0."),
     Column("cache_tokens", "figures.cache.tokens", "Tokens in the KV cache when the reply ended."),
     Column("kv_used_bytes", "figures.cache.used_bytes", "KV cache: bytes of the rows that hold a token."),
     Column("kv_allocated_bytes", "figures.cache.allocated_bytes", "KV cache: bytes reserved; it grows in steps."),
-    Column("kv_fp16_used_bytes", "figures.cache.fp16_used_bytes", "What fp16 would use for the same tokens."),
-    Column("kv_fp16_allocated_bytes", "figures.cache.fp16_allocated_bytes", "What fp16 would reserve for them."),
+    Column(
+        "kv_fp16_used_bytes", "figures.cache.fp16_used_bytes", "mlx-lm's own cache: the same rows at 16 bits a value."
+    ),
+    Column(
+        "kv_fp16_allocated_bytes",
+        "figures.cache.fp16_allocated_bytes",
+        "mlx-lm's own cache: the same reserved rows at 16 bits a value.",
+    ),
     Column("kv_saving_ratio", "figures.cache.ratio", "kv_fp16_allocated_bytes over kv_allocated_bytes."),
     Column("mlx_active_bytes", "figures.memory.active_bytes", "MLX memory in use when the reply ended."),
     Column("mlx_peak_bytes", "figures.memory.peak_bytes", "Most MLX memory in use during the reply, pool left out."),
@@ -52,11 +58,11 @@ COLUMNS = (
     Column("reused_tokens", "figures.reused_tokens", "Of those, in the cache already."),
     Column("prefilled_tokens", "figures.prefilled_tokens", "Of those, read for this reply."),
     Column("generated_tokens", "figures.generated_tokens", "Tokens written, end of text included."),
-    Column("ttft_s", "figures.ttft_s", "From the request to the first token."),
+    Column("ttft_s", "figures.ttft_s", "From when the engine takes up the request to the first token."),
     Column("prefill_tokens_per_s", "figures.prefill_tokens_per_s", "Speed of reading the prompt."),
     Column("decode_tokens_per_s", "figures.decode_tokens_per_s", "Speed of writing after the first token."),
-    Column("elapsed_s", "figures.elapsed_s", "From the request to the end of the reply."),
-    Column("context_limit_tokens", "figures.context_limit_tokens", "Longest context the model was made for."),
+    Column("elapsed_s", "figures.elapsed_s", "From when the engine takes up the request to the reply's end."),
+    Column("context_limit_tokens", "figures.context_limit_tokens", "Longest context the model's config.json allows."),
     Column("seed", "figures.seed", "Seed of the sampling; a plain number."),
     Column("temperature", "figures.temperature", "Sampling: 0 is greedy; a plain number."),
     Column("top_p", "figures.top_p", "Sampling: probability kept, 0 to 1."),
@@ -124,13 +130,7 @@ def _json_text(rows: Sequence[Row], machine: MachineFacts) -> str:
 
 def _cell(owner: Row | MachineFacts, column: Column) -> Cell:
     value = attrgetter(column.source)(owner)
-    if isinstance(value, tuple):
-        return "; ".join(_note_text(note) for note in value)
     return value.value if isinstance(value, Enum) else value  # type: ignore[no-any-return]
-
-
-def _note_text(note: LayerNote) -> str:
-    return f"{', '.join(str(i) for i in note.layers)}: {note.reason}"
 
 
 def _spreadsheet_cell(cell: Cell) -> Cell:

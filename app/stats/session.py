@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from app.chat.figures import ReplyFigures
+from app.chat.figures import LayerNote, ReplyFigures
+from app.chat.options import CacheMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +12,19 @@ class Row:
 
     chat_title: str
     figures: ReplyFigures
+
+    @property
+    def group_size(self) -> int | None:
+        """Values that share one scale; None for a cache without scales."""
+        cache = self.figures.cache
+        return cache.group_size if cache.mode is CacheMode.INT4 else None
+
+    @property
+    def fp16_layer_reasons(self) -> str:
+        """Why layers' caches were not int4; "" where all were."""
+        if self.figures.requested_mode is CacheMode.FP16:
+            return "fp16 was asked for"
+        return "; ".join(_note_text(note) for note in self.figures.cache.notes)
 
 
 class Session:
@@ -31,3 +45,7 @@ class Session:
     def is_empty(self) -> bool:
         """Whether no reply has ended yet."""
         return not self._rows
+
+
+def _note_text(note: LayerNote) -> str:
+    return f"{', '.join(str(i) for i in note.layers)}: {note.reason}"

@@ -55,8 +55,15 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Make the writes inside take effect together, or, if anything is raised, not at all."""
+        """Make the writes inside take effect together, or, if anything is raised, not at all.
+
+        A transaction inside another is part of it.
+        """
         with self._explained():
+            is_inner = self._connection.in_transaction
+            if is_inner:
+                yield self._connection
+                return
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection

@@ -3,6 +3,8 @@
 import json
 import logging
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -59,11 +61,16 @@ class StoredMessage:
     figures: ReplyFigures | None
 
 
+class GoneError(NibbleError):
+    """The conversation or message was deleted meanwhile."""
+
+
 class Store:
     """All conversations, in the database at `path`. To be used on the thread that made it.
 
     `notice` is a sentence for the person if a broken file had to be moved aside, "" otherwise. Every method raises
-    NibbleError where the disk or another program is in the way, or where a conversation or message no longer exists.
+    NibbleError where the disk or another program is in the way, and GoneError where a conversation or message no longer
+    exists.
     """
 
     def __init__(self, path: Path) -> None:
@@ -73,6 +80,12 @@ class Store:
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make all writes inside take effect together, or, if anything is raised, none of them."""
+        with self._database.transaction():
+            yield
 
     def conversations(self) -> list[Conversation]:
         """Return all conversations, the last changed first."""
@@ -205,8 +218,8 @@ def _conversation_of(connection: sqlite3.Connection, message_id: int) -> int:
     return int(row[0])
 
 
-def _gone(what: str) -> NibbleError:
-    return NibbleError(f"This {what} no longer exists.", "It may have been deleted in another Nibble window.")
+def _gone(what: str) -> GoneError:
+    return GoneError(f"This {what} no longer exists.", "It may have been deleted in another Nibble window.")
 
 
 def _conversation(row: tuple[Any, ...]) -> Conversation:

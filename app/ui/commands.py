@@ -1,12 +1,12 @@
 """The commands that open a dialog or another window."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Qt, QUrl
 from PySide6.QtGui import QDesktopServices
-from PySide6.QtWidgets import QApplication, QDialog, QMainWindow
+from PySide6.QtWidgets import QApplication, QDialog, QMainWindow, QWidget
 
 from app.chat.figures import ReplyFigures
 from app.chat.options import ChatOptions
@@ -43,7 +43,7 @@ class Commands(QObject):
 
     def export(self) -> None:
         """Ask where to, then write the session's figures."""
-        self._ask_export(None)
+        self._ask_export(self._window, None, self._notice.show_done, self._notice.show_notice)
 
     def rename(self, conversation_id: int) -> None:
         """Ask for a conversation's new title."""
@@ -89,7 +89,9 @@ class Commands(QObject):
         prompt = self._composer.text.strip() or (last.message.text if last is not None else "")
         window = CompareWindow(self._models.engine, facts.name, session.options, prompt, self._window)
         window.compared.connect(self._note_comparison)
-        window.export_requested.connect(self._ask_export)
+        window.export_requested.connect(
+            lambda replies: self._ask_export(window, replies, window.show_note, window.show_note)
+        )
         self._show(window)
 
     def show_about(self) -> None:
@@ -139,14 +141,22 @@ class Commands(QObject):
         for finished in (result.fp16, result.int4):
             self._models.stats.add(COMPARISON_TITLE, finished.figures)
 
-    def _ask_export(self, replies: Sequence[ReplyFigures] | None) -> None:
-        prompts.ask_export_path(self._window, lambda path: self._export(path, replies))
+    def _ask_export(
+        self,
+        parent: QWidget,
+        replies: Sequence[ReplyFigures] | None,
+        done: Callable[[str], None],
+        failed: Callable[[str, str], None],
+    ) -> None:
+        def export(path: Path) -> None:
+            try:
+                self._models.stats.export(path, replies)
+            except NibbleError as error:
+                failed(error.message, error.hint)
+            else:
+                done(f"The figures were written to {path}.")
 
-    def _export(self, path: Path, replies: Sequence[ReplyFigures] | None) -> None:
-        try:
-            self._models.stats.export(path, replies)
-        except NibbleError as error:
-            self._notice.show_notice(error.message, error.hint)
+        prompts.ask_export_path(parent, export)
 
     def _title_of(self, conversation_id: int) -> str:
         row = self._models.conversations.row_of(conversation_id)

@@ -89,6 +89,10 @@ class CompareWindow(QDialog):
         """Stop the run; what was written stays."""
         self._run.cancel()
 
+    def show_note(self, message: str, hint: str = "") -> None:
+        """Say what became of the comparison or of what was done with it."""
+        self._note.setText(f"{message} {hint}".rstrip())
+
     def done(self, result: int) -> None:
         """Close, and stop what runs."""
         self._run.cancel()
@@ -210,7 +214,7 @@ class CompareWindow(QDialog):
         self.compared.emit(result)
 
     def _fail(self, message: str, hint: str) -> None:
-        self._note.setText(f"{message} {hint}".rstrip())
+        self.show_note(message, hint)
         self._show_readiness()
 
     def _settle_cancelled(self) -> None:

@@ -176,7 +176,10 @@ class CacheSwitch(QFrame):
 
 
 class NoticeBar(QFrame):
-    """Says what went wrong and offers what can be done; hidden otherwise."""
+    """Says what went wrong and offers what can be done, or what was done; hidden otherwise.
+
+    While the engine is down every notice offers to restart it and stays until that is done.
+    """
 
     restart_asked = Signal()
     details_asked = Signal(str)
@@ -202,8 +205,9 @@ class NoticeBar(QFrame):
         self._details.setObjectName("notice_details")
         self._details.setAccessibleName("Show technical details")
         self._details.clicked.connect(lambda: self.details_asked.emit(self._detail))
-        close = SignButton("close", "notice_close", "Dismiss this notice")
-        close.clicked.connect(self.hide)
+        self._close = SignButton("close", "notice_close", "Dismiss this notice")
+        self._close.clicked.connect(self.hide)
+        self._is_good = False
 
         buttons = QHBoxLayout()
         buttons.setContentsMargins(0, TIGHT, 0, 0)
@@ -219,25 +223,46 @@ class NoticeBar(QFrame):
         row = QHBoxLayout(self)
         row.setContentsMargins(WIDE, TIGHT, TIGHT, TIGHT)
         row.addLayout(texts, 1)
-        row.addWidget(close, 0, Qt.AlignmentFlag.AlignTop)
+        row.addWidget(self._close, 0, Qt.AlignmentFlag.AlignTop)
+        self._restart.hide()
         self.hide()
 
-    def show_notice(self, message: str, hint: str = "", detail: str = "", *, can_restart: bool = False) -> None:
-        """Show a notice in place of the one before."""
+    @property
+    def message(self) -> str:
+        """What it says, or said last."""
+        return self._message.text()
+
+    def show_notice(self, message: str, hint: str = "", detail: str = "") -> None:
+        """Show what went wrong in place of the notice before."""
+        self._show(message, hint, detail, is_good=False)
+
+    def show_done(self, message: str) -> None:
+        """Show what was done in place of the notice before."""
+        self._show(message, "", "", is_good=True)
+
+    def set_engine_down(self, is_down: bool) -> None:
+        """Offer to restart the engine, or no longer."""
+        if self._close.isHidden() and not is_down:
+            self.hide()
+        self._restart.setVisible(is_down)
+        self._close.setVisible(not is_down)
+
+    def _show(self, message: str, hint: str, detail: str, *, is_good: bool) -> None:
+        self._is_good = is_good
         self._message.setText(message)
         self._hint.setText(hint)
         self._hint.setVisible(bool(hint))
         self._detail = detail
         self._details.setVisible(bool(detail))
-        self._restart.setVisible(can_restart)
         self.setAccessibleName(f"{message} {hint}".strip())
         self.show()
+        self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """Draw a quiet warning background."""
-        warning = QColor.fromHslF(0.09, 0.85, 0.5)
+        """Draw a quiet background: a warning, or none where something was done."""
         base = self.palette().color(QPalette.ColorRole.Base)
-        rounded(self, mix(base, warning, 0.12), mix(base, warning, 0.5))
+        tint = accent(self.palette()) if self._is_good else QColor.fromHslF(0.09, 0.85, 0.5)
+        rounded(self, mix(base, tint, 0.12), mix(base, tint, 0.5))
 
     def _ask_restart(self) -> None:
         self.hide()

@@ -40,7 +40,7 @@ class LivePanel(QWidget):
         self._fp16_bar.setObjectName("panel_fp16_bar")
         self._context_bar = Meter("Context used")
         self._context_bar.setObjectName("panel_context_bar")
-        self._sparkline = Sparkline("Decode speed over time")
+        self._sparkline = Sparkline("Recent decode speed")
         self._sparkline.setObjectName("panel_sparkline")
         self._lay_out()
 

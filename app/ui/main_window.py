@@ -14,7 +14,6 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QScrollArea, QSplitter, QStackedWidget, QVBoxLayout, QWidget
 
 from app.chat.options import CacheMode
-from app.errors import NibbleError
 from app.ui.commands import Commands
 from app.ui.composer import Composer
 from app.ui.controls import NoticeBar, Page
@@ -52,6 +51,7 @@ class MainWindow(QMainWindow):
         self._models = models
         self._session = models.session
         self._geometry = geometry
+        self._load_failure = ""
         self.sidebar = Sidebar(models.conversations)
         self.header = Header(models.model, models.settings)
         self.starter_note = StarterNote(models.model)
@@ -135,6 +135,8 @@ class MainWindow(QMainWindow):
         session.reply_finished.connect(self._models.stats.add)
         self._models.stats.changed.connect(self._enable_actions)
         self._models.model.changed.connect(self._enable_actions)
+        self._models.model.failed.connect(self._show_load_failure)
+        self._models.model.opened.connect(self._forget_load_failure)
         self._models.settings.changed.connect(self._show_panel)
 
     def _connect_controls(self) -> None:
@@ -175,6 +177,7 @@ class MainWindow(QMainWindow):
             (actions.stop, session.stop),
             (actions.regenerate, session.regenerate),
             (actions.edit_last, self._edit_last),
+            (actions.restart, self._restart),
             (actions.options, commands.show_options),
             (actions.compare, commands.compare),
             (actions.rename, commands.rename_open),
@@ -207,12 +210,9 @@ class MainWindow(QMainWindow):
 
     def _send(self, text: str, replaces: bool) -> None:
         self.notice.hide()
-        try:
-            accepted = self._session.replace_last(text) if replaces else self._session.send(text)
-        except NibbleError as error:
-            self.notice.show_notice(error.message, error.hint)
-            accepted = False
-        if not accepted:
+        if replaces and not self._session.replace_last(text):
+            self.composer.edit_last(text)
+        elif not replaces and not self._session.send(text):
             self.composer.write(text)
 
     def _edit_last(self) -> None:
@@ -267,6 +267,7 @@ class MainWindow(QMainWindow):
     def _show_state(self, state: ChatState) -> None:
         self.composer.set_abilities(can_send=state is ChatState.IDLE, can_stop=state in _STOPPABLE)
         self.empty_state.show_state(state)
+        self.notice.set_engine_down(state is ChatState.FAILED)
         self._enable_actions()
         if (words := _ANNOUNCED.get(state)) is not None:
             QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, words))
@@ -278,8 +279,15 @@ class MainWindow(QMainWindow):
         self.header.panel_toggle.setChecked(shown)
 
     def _show_failure(self, message: str, hint: str, detail: str) -> None:
-        can_restart = self._models.model.engine_is_down
-        self.notice.show_notice(message, hint, detail, can_restart=can_restart)
+        self.notice.show_notice(message, hint, detail)
+
+    def _show_load_failure(self, message: str, hint: str, detail: str) -> None:
+        self._show_failure(message, hint, detail)
+        self._load_failure = message
+
+    def _forget_load_failure(self) -> None:
+        if self.notice.message == self._load_failure:
+            self.notice.hide()
 
     def _enable_actions(self) -> None:
         actions, session = self.actions_, self._session
@@ -290,6 +298,7 @@ class MainWindow(QMainWindow):
         actions.stop.setEnabled(session.state in _STOPPABLE)
         actions.regenerate.setEnabled(is_idle and answered)
         actions.edit_last.setEnabled(is_idle and answered)
+        actions.restart.setEnabled(session.state is ChatState.FAILED)
         actions.compare.setEnabled(self._models.model.facts is not None)
         actions.export.setEnabled(bool(self._models.stats.rows))
         actions.rename.setEnabled(stored)

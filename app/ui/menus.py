@@ -29,6 +29,7 @@ class Actions:
     stop: QAction
     regenerate: QAction
     edit_last: QAction
+    restart: QAction
     options: QAction
     compare: QAction
     rename: QAction
@@ -85,6 +86,7 @@ def build_menus(window: QMainWindow) -> Actions:
     chat.addSeparator()
     options = command(chat, "options", "Chat Settings…", "Ctrl+Shift+,")
     compare = command(chat, "compare", "Compare int4 with fp16…", "Ctrl+Shift+K")
+    restart = command(chat, "restart", "Restart Engine")
     chat.addSeparator()
     rename = command(chat, "rename", "Rename Chat…")
     delete = command(chat, "delete", "Delete Chat…")
@@ -112,6 +114,7 @@ def build_menus(window: QMainWindow) -> Actions:
         stop=stop,
         regenerate=regenerate,
         edit_last=edit_last,
+        restart=restart,
         options=options,
         compare=compare,
         rename=rename,

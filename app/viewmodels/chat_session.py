@@ -1,44 +1,32 @@
 """The open conversation: what was said, what is being written, and what can be done next."""
 
+from dataclasses import replace
+
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.chat.figures import ReplyFigures
 from app.chat.message import Message, Role, title_from
 from app.chat.options import ChatOptions
-from app.engine.protocol import (
-    Cancel,
-    Failed,
-    Finished,
-    Forget,
-    Generate,
-    Prefill,
-    Progress,
-    Token,
-)
+from app.engine.protocol import Cancel, Failed, Finished, Forget, Generate, Prefill, Progress, Token
+from app.errors import NibbleError
 from app.store.store import Conversation, MessageState, Store, StoredMessage
 from app.viewmodels.engine_client import EngineClient
+from app.viewmodels.message_writer import MessageWriter
 from app.viewmodels.open_model import OpenModel
-from app.viewmodels.panel_state import PanelState, empty_panel, format_speed, panel_of, prefill_panel
-from app.viewmodels.reply import ChatState, Reply, turns
+from app.viewmodels.panel_state import PanelState, asked_panel, empty_panel, prefill_panel, progress_panel, reply_panel
+from app.viewmodels.reply import CLOSED, ChatState, Reply, reading_text, turns, writing_text
 from app.viewmodels.settings_model import SettingsModel
 
 PUBLISH_INTERVAL_MS = 100
 """The transcript hears of new text this often: drawing markdown for every token would be quadratic."""
-STORE_INTERVAL_MS = 500
-"""A crash loses at most this much of a reply."""
-
-
-_CLOSED = {
-    ChatState.FAILED: "The engine is not running; restart it to go on.",
-    ChatState.NO_MODEL: "Open a model to go on.",
-}
 
 
 class ChatSession(QObject):
     """Decides everything about the conversation that is open; views are told.
 
     A new chat has no row in the store until its first message. A reply goes on when another conversation is opened;
-    meanwhile `state` is BUSY there, since the engine writes one reply at a time.
+    meanwhile `state` is BUSY there, since the engine writes one reply at a time. Where the store refuses a reply, it is
+    kept here and stored later; `failed` then says so.
     """
 
     conversation_changed = Signal()
@@ -72,6 +60,7 @@ class ChatSession(QObject):
         self._engine = engine
         self._model = model
         self._store = store
+        self._writer = MessageWriter(store, self)
         self._settings = settings
         self._conversation: Conversation | None = None
         self._options = settings.settings.chat
@@ -82,12 +71,10 @@ class ChatSession(QObject):
         self._panel = empty_panel(None, self._options)
         self._publish_timer = QTimer(self, interval=PUBLISH_INTERVAL_MS)
         self._publish_timer.timeout.connect(self._publish)
-        self._store_timer = QTimer(self, interval=STORE_INTERVAL_MS)
-        self._store_timer.timeout.connect(self._save_text)
         engine.event_received.connect(self._receive)
         engine.died.connect(self._lose_engine)
         model.changed.connect(self._follow_model)
-        model.failed.connect(self.failed)
+        self._writer.failed.connect(self.failed)
         settings.changed.connect(self._adopt_settings)
 
     # What stands
@@ -154,7 +141,6 @@ class ChatSession(QObject):
     def open(self, conversation_id: int) -> None:
         """Open a stored conversation."""
         if self._conversation is None or self._conversation.id != conversation_id:
-            self._save_text()
             self._show(self._store.conversation(conversation_id))
 
     def rename(self, conversation_id: int, title: str) -> None:
@@ -169,12 +155,12 @@ class ChatSession(QObject):
 
     def delete(self, conversation_id: int) -> None:
         """Delete a conversation with its messages, its cache and the reply it may be getting."""
+        self._store.delete(conversation_id)
         reply = self._reply
         if reply is not None and reply.conversation_id == conversation_id and not reply.discarded:
             self.stop()
             reply.discarded = True
         self._engine.send(Forget(_chat_id(conversation_id)))
-        self._store.delete(conversation_id)
         if self._conversation is not None and self._conversation.id == conversation_id:
             self._show(None)
         else:
@@ -184,49 +170,31 @@ class ChatSession(QObject):
         """Set the open conversation's options, from the next reply on."""
         if options == self._options:
             return
-        self._options = options
-        if self._conversation is not None:
-            self._store.set_options(self._conversation.id, options)
-            self._reread(self._conversation.id)
-        else:
+        if self._conversation is None:
+            self._options = options
             self.conversation_changed.emit()
+        else:
+            self._store.set_options(self._conversation.id, options)
+            self._options = options
+            self._reread(self._conversation.id)
         if not any(m.figures for m in self._messages):
             self._set_panel(empty_panel(self._model.facts, options))
 
     # Messages
 
     def send(self, text: str) -> bool:
-        """Say something and ask for a reply; False where that cannot be done now."""
-        if self.state is not ChatState.IDLE or not text.strip():
-            return False
-        conversation = self._conversation
-        if conversation is None:
-            conversation = self._store.create_conversation(title_from(text), self._model.path, self._options)
-            self._conversation = conversation
-        elif conversation.model_path != self._model.path:
-            self._store.set_model(conversation.id, self._model.path)
-        self._add(conversation, Message(Role.USER, text.strip()))
-        self._ask(conversation)
-        return True
+        """Say something and ask for a reply; False where that cannot be done now, and then nothing has changed."""
+        return bool(text.strip()) and self._ask(text.strip(), len(self._messages))
 
     def replace_last(self, text: str) -> bool:
-        """Say something else instead of the last user message; what followed it is deleted."""
+        """Say something else instead of the last user message; what followed it is deleted. False as in `send`."""
         last = self.last_user_message
-        if last is None or self.state is not ChatState.IDLE or not text.strip():
-            return False
-        self._delete_from(last)
-        return self.send(text)
+        return last is not None and bool(text.strip()) and self._ask(text.strip(), self._messages.index(last))
 
     def regenerate(self) -> bool:
-        """Have the last user message answered again; False where that cannot be done now."""
+        """Have the last user message answered again. False as in `send`."""
         last = self.last_user_message
-        if last is None or self._conversation is None or self.state is not ChatState.IDLE:
-            return False
-        after = self._messages.index(last) + 1
-        if after < len(self._messages):
-            self._delete_from(self._messages[after])
-        self._ask(self._conversation)
-        return True
+        return last is not None and self._ask(None, self._messages.index(last) + 1)
 
     def stop(self) -> None:
         """Stop opening a model, or the reply under way here or in another conversation; what was written is kept."""
@@ -240,8 +208,8 @@ class ChatSession(QObject):
 
     def close(self) -> None:
         """Store what was written so far; the last call before the store is closed."""
-        if self._reply is not None:
-            self._end_reply(MessageState.CANCELLED)
+        self._end_reply(MessageState.CANCELLED)
+        self._writer.close()
 
     # Inside
 
@@ -249,11 +217,15 @@ class ChatSession(QObject):
         return self._conversation is not None and self._conversation.id == reply.conversation_id
 
     def _show(self, conversation: Conversation | None) -> None:
+        self._publish()
+        messages = [] if conversation is None else self._store.messages(conversation.id)
         self._conversation = conversation
         self._options = self._settings.settings.chat if conversation is None else conversation.options
-        self._messages = [] if conversation is None else self._store.messages(conversation.id)
+        self._messages = self._writer.latest(messages)
         figures = next((m.figures for m in reversed(self._messages) if m.figures is not None), None)
-        panel = empty_panel(self._model.facts, self._options) if figures is None else self._panel_of(figures)
+        panel = empty_panel(self._model.facts, self._options) if figures is None else reply_panel(figures)
+        if self._reply is not None and self._is_open(self._reply):
+            panel = asked_panel(panel, self._model.facts, self._options)
         self.conversation_changed.emit()
         self.messages_reset.emit()
         self._set_panel(panel)
@@ -264,27 +236,48 @@ class ChatSession(QObject):
             self._conversation = self._store.conversation(conversation_id)
         self.conversation_changed.emit()
 
-    def _add(self, conversation: Conversation, message: Message, state: MessageState = MessageState.COMPLETE) -> int:
-        stored = self._store.add_message(conversation.id, message, state)
-        self._messages.append(stored)
-        self.message_added.emit(stored)
-        return stored.id
-
-    def _delete_from(self, message: StoredMessage) -> None:
-        self._store.delete_from(message.id)
-        del self._messages[self._messages.index(message) :]
-        self.messages_reset.emit()
-
-    def _ask(self, conversation: Conversation) -> None:
-        messages = turns(m.message for m in self._messages)
+    def _ask(self, text: str | None, kept: int) -> bool:
+        """Ask for a reply to the first `kept` messages and `text`, if any; all others are deleted."""
+        if self.state is not ChatState.IDLE:
+            return False
+        try:
+            conversation, added = self._store_turn(text, kept)
+        except NibbleError as error:
+            self.failed.emit(error.message, error.hint, "")
+            return False
         request_id = self._engine.new_request_id()
-        message_id = self._add(conversation, Message(Role.ASSISTANT, ""), MessageState.STREAMING)
-        self._reply = Reply(request_id, conversation.id, conversation.title, message_id)
-        self._engine.send(Generate(request_id, _chat_id(conversation.id), messages, self._options))
+        asked = turns(m.message for m in (*self._messages[:kept], *added))
+        self._conversation = conversation
+        self._reply = Reply(request_id, conversation.id, conversation.title, added[-1].id)
+        self._engine.send(Generate(request_id, _chat_id(conversation.id), asked, self._options))
         self._publish_timer.start()
-        self._store_timer.start()
+        if kept < len(self._messages):
+            del self._messages[kept:]
+            self.messages_reset.emit()
+        for stored in added:
+            self._messages.append(stored)
+            self.message_added.emit(stored)
+        self._set_panel(asked_panel(self._panel, self._model.facts, self._options))
         self._tell()
-        self._reread(conversation.id)
+        self.conversation_changed.emit()
+        return True
+
+    def _store_turn(self, text: str | None, kept: int) -> tuple[Conversation, list[StoredMessage]]:
+        """Store what `_ask` changes, all of it or nothing; return the conversation and its new messages."""
+        store, conversation, path = self._store, self._conversation, self._model.path
+        title = title_from(text or "")
+        with store.together():
+            if conversation is None:
+                conversation = store.create_conversation(title, path, self._options)
+            elif conversation.model_path != path:
+                store.set_model(conversation.id, path)
+            if kept < len(self._messages):
+                store.delete_from(self._messages[kept].id)
+                if text and kept == 0 and conversation.title == title_from(self._messages[0].message.text):
+                    store.rename(conversation.id, title)
+            added = [store.add_message(conversation.id, Message(Role.USER, text))] if text else []
+            added.append(store.add_message(conversation.id, Message(Role.ASSISTANT, ""), MessageState.STREAMING))
+            return store.conversation(conversation.id), added
 
     def _receive(self, event: object) -> None:
         if self._reply is not None and getattr(event, "request_id", None) == self._reply.request_id:
@@ -295,7 +288,7 @@ class ChatSession(QObject):
     def _receive_reply(self, reply: Reply, event: object) -> None:
         if isinstance(event, Prefill):
             if reply.state is ChatState.PREFILL:
-                reply.activity = _reading(event)
+                reply.activity = reading_text(event)
                 self._tell()
             if self._is_open(reply):
                 self._set_panel(prefill_panel(self._panel, event))
@@ -318,29 +311,18 @@ class ChatSession(QObject):
             self._publish()
 
     def _take_progress(self, reply: Reply, event: Progress) -> None:
-        if event.decode_tokens_per_s > 0:
-            reply.speeds.append(event.decode_tokens_per_s)
-        if reply.state is ChatState.DECODING and reply.speeds:
-            reply.activity = f"Writing, {format_speed(reply.speeds[-1])}"
+        reply.note_speed(event.generated_tokens, event.decode_tokens_per_s)
+        if reply.state is ChatState.DECODING:
+            reply.activity = writing_text(event)
             self._tell()
         if self._is_open(reply):
-            model = self._model.facts
-            panel = panel_of(
-                event.cache,
-                event.memory,
-                event.ttft_s,
-                event.prefill_tokens_per_s,
-                event.decode_tokens_per_s,
-                model.context_limit_tokens if model is not None else 0,
-                tuple(reply.speeds),
-                model.compute_dtype if model is not None else "",
-            )
-            self._set_panel(panel)
+            panel = progress_panel(event, self._model.facts, reply.speeds)
+            self._set_panel(panel if event.generated_tokens else replace(panel, status=self._panel.status))
 
     def _finish(self, reply: Reply, event: Finished) -> None:
         reply.pieces = [event.text]
         if self._is_open(reply):
-            self._set_panel(self._panel_of(event.figures, tuple(reply.speeds)))
+            self._set_panel(reply_panel(event.figures, reply.speeds))
         cancelled = event.figures.finish_reason == "cancelled"
         self._end_reply(MessageState.CANCELLED if cancelled else MessageState.COMPLETE, event.figures)
         self.reply_finished.emit(reply.conversation_title, event.figures)
@@ -351,21 +333,24 @@ class ChatSession(QObject):
             return
         self._reply = None
         self._publish_timer.stop()
-        self._store_timer.stop()
         if not reply.discarded:
-            stored = self._store.update_message(reply.message_id, text=reply.text, state=state, figures=figures)
-            if self._is_open(reply):
-                self._replace(stored)
+            stored = reply.message(state, figures)
+            self._writer.note(stored)
+            self._replace(stored)
+        if self._is_open(reply) and self._panel.status:
+            self._set_panel(replace(self._panel, status=""))
         self._tell()
+        self._writer.flush()
         self.conversation_changed.emit()
 
     def _publish(self) -> None:
         reply = self._reply
-        if reply is None or not self._is_open(reply) or reply.pieces_published == len(reply.pieces):
+        if reply is None or reply.discarded or reply.pieces_published == len(reply.pieces):
             return
         reply.pieces_published = len(reply.pieces)
-        message = Message(Role.ASSISTANT, reply.text)
-        self._replace(StoredMessage(reply.message_id, message, MessageState.STREAMING, None))
+        stored = reply.message(MessageState.STREAMING)
+        self._writer.note(stored)
+        self._replace(stored)
 
     def _replace(self, stored: StoredMessage) -> None:
         for i in reversed(range(len(self._messages))):
@@ -373,13 +358,6 @@ class ChatSession(QObject):
                 self._messages[i] = stored
                 self.message_changed.emit(stored)
                 return
-
-    def _save_text(self) -> None:
-        reply = self._reply
-        if reply is None or reply.discarded or reply.pieces_stored == len(reply.pieces):
-            return
-        reply.pieces_stored = len(reply.pieces)
-        self._store.update_message(reply.message_id, text=reply.text, state=MessageState.STREAMING)
 
     def _lose_engine(self, reason: str, stderr_tail: str) -> None:
         self._end_reply(MessageState.FAILED)
@@ -394,18 +372,6 @@ class ChatSession(QObject):
         if self._conversation is None:
             self.set_options(self._settings.settings.chat)
 
-    def _panel_of(self, figures: ReplyFigures, speeds: tuple[float, ...] = ()) -> PanelState:
-        return panel_of(
-            figures.cache,
-            figures.memory,
-            figures.ttft_s,
-            figures.prefill_tokens_per_s,
-            figures.decode_tokens_per_s,
-            figures.context_limit_tokens,
-            speeds,
-            figures.compute_dtype,
-        )
-
     def _set_panel(self, panel: PanelState) -> None:
         self._panel = panel
         self.panel_changed.emit(panel)
@@ -416,7 +382,7 @@ class ChatSession(QObject):
         if reply is not None and not activity:
             busy = f"Nibble is still writing in “{reply.conversation_title}”"
             activity = busy if state is ChatState.BUSY else reply.activity
-        activity = activity or _CLOSED.get(state, "")
+        activity = activity or CLOSED.get(state, "")
         if activity != self._activity:
             self._activity = activity
             self.activity_changed.emit(activity)
@@ -427,8 +393,3 @@ class ChatSession(QObject):
 
 def _chat_id(conversation_id: int) -> str:
     return f"chat-{conversation_id}"
-
-
-def _reading(event: Prefill) -> str:
-    text = f"Reading {event.done_tokens:,} of {event.total_tokens:,} tokens"
-    return f"{text}, {event.reused_tokens:,} already in the cache" if event.reused_tokens else text

@@ -8,7 +8,7 @@ from typing import Protocol
 from PySide6.QtCore import QObject, Signal, SignalInstance
 
 from app.chat.comparison import Comparison, compare_replies
-from app.chat.figures import ReplyFigures
+from app.chat.figures import CacheFigures, ReplyFigures
 from app.chat.message import Message
 from app.chat.options import CacheMode, ChatOptions
 from app.engine.protocol import Cancel, Failed, Finished, Generate, Prefill, Progress, Request, Token
@@ -253,14 +253,19 @@ def _percent(get: Callable[[ReplyFigures], float]) -> _Change:
     return change
 
 
-def _smaller(get: Callable[[ReplyFigures], int]) -> _Change:
+def _smaller(own: Callable[[CacheFigures], int], in_fp16: Callable[[CacheFigures], int]) -> _Change:
+    """Compare bytes; a token's share of them where the caches differ in length, as their size in fp16 tells."""
+
     def change(fp16: ReplyFigures, int4: ReplyFigures) -> str:
-        before, after = get(fp16), get(int4)
-        if not before or not after:
+        before, after = own(fp16.cache), own(int4.cache)
+        of_before, of_after = in_fp16(fp16.cache), in_fp16(int4.cache)
+        if 0 in (before, after, of_before, of_after):
             return UNMEASURED
-        if before == after:
-            return "the same"
-        return f"{before / after:.2f}x smaller" if before > after else f"{after / before:.2f}x larger"
+        a_token = "" if of_before == of_after else " a token"
+        ratio = before / after * of_after / of_before
+        if f"{ratio:.2f}" == "1.00":
+            return f"the same{a_token}"
+        return f"{ratio:.2f}x smaller{a_token}" if ratio > 1 else f"{1 / ratio:.2f}x larger{a_token}"
 
     return change
 
@@ -296,6 +301,7 @@ def _markdown_cell(text: str) -> str:
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
 
 
+_A_TOKEN = "Where one cache holds or reserves room for more tokens than the other, bytes a token are compared."
 _PARTING = ("Texts part", "How many tokens both replies have in common at their start.")
 _AGREEMENT = ("Agreement", "Equal tokens at equal positions, as a share of the longer reply's tokens.")
 
@@ -322,15 +328,15 @@ _FIGURES: tuple[tuple[str, str, _Shown, _Change], ...] = (
     ),
     (
         "KV cache allocated",
-        EXPLANATIONS["cache.allocated"],
+        f"{EXPLANATIONS['cache.allocated']} {_A_TOKEN}",
         lambda f: format_bytes(f.cache.allocated_bytes),
-        _smaller(lambda f: f.cache.allocated_bytes),
+        _smaller(lambda c: c.allocated_bytes, lambda c: c.fp16_allocated_bytes),
     ),
     (
         "KV cache used",
-        EXPLANATIONS["cache.used"],
+        f"{EXPLANATIONS['cache.used']} {_A_TOKEN}",
         lambda f: format_bytes(f.cache.used_bytes),
-        _smaller(lambda f: f.cache.used_bytes),
+        _smaller(lambda c: c.used_bytes, lambda c: c.fp16_used_bytes),
     ),
     ("Ratio to fp16", EXPLANATIONS["cache.ratio"], lambda f: f"{f.cache.ratio:.2f}x", _nothing),
     (

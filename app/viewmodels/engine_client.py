@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Sequence
 
 from PySide6.QtCore import QObject, QProcess, QTimer, Signal
@@ -20,6 +21,8 @@ from app.engine.protocol import (
     decode_event,
     encode,
 )
+
+_log = logging.getLogger(__name__)
 
 STDERR_LINES = 40
 STDERR_CHARACTERS = 20_000
@@ -204,7 +207,9 @@ class EngineClient(QObject):
         if restarting:
             self.start()
         else:
-            self.died.emit(self._fault or _reason(code, status), self.stderr_tail)
+            reason = self._fault or _reason(code, status)
+            _log.error("%s Its last words:\n%s", reason, self.stderr_tail or "(none)")
+            self.died.emit(reason, self.stderr_tail)
 
 
 def _reason(code: int, status: QProcess.ExitStatus) -> str:

@@ -6,17 +6,23 @@ from PySide6.QtCore import QObject, Signal
 
 from app.chat.figures import ModelFacts
 from app.engine.protocol import Cancel, Failed, Load, Loaded, Loading
+from app.errors import NibbleError
 from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.settings_model import SettingsModel
 
 
 class OpenModel(QObject):
-    """One model at a time, for all conversations. Its path is "" for the starter that comes with Nibble."""
+    """One model at a time, for all conversations. Its path is "" for the starter that comes with Nibble.
+
+    Where a folder cannot be opened, or opening it is stopped, the model that was open before stays open.
+    """
 
     changed = Signal()
     """Another model is open or being opened, or none is, or opening went a step further."""
+    opened = Signal()
+    """A model was opened."""
     failed = Signal(str, str, str)
-    """The model could not be opened: message, hint, detail."""
+    """The model could not be opened: message, hint, detail. Not told of one that was stopped."""
 
     def __init__(
         self, engine: EngineClient, settings: SettingsModel, starter_path: Path, parent: QObject | None = None
@@ -26,8 +32,10 @@ class OpenModel(QObject):
         self._settings = settings
         self._starter_path = starter_path
         self._path = settings.settings.model_path
+        self._open_path: str | None = None
         self._facts: ModelFacts | None = None
         self._request_id = ""
+        self._is_stopping = False
         self._step = ""
         self._engine_is_down = False
         engine.event_received.connect(self._receive)
@@ -88,34 +96,53 @@ class OpenModel(QObject):
             self._engine.restart()
         self._path = path
         self._step = ""
+        self._is_stopping = False
         self._request_id = self._engine.new_request_id()
         self._engine.send(Load(self._request_id, path or str(self._starter_path)))
         self.changed.emit()
 
     def cancel(self) -> None:
-        """Stop opening a model."""
-        if self._request_id:
+        """Stop opening a model, as soon as the engine can."""
+        if self._request_id and not self._is_stopping:
+            self._is_stopping = True
+            self._step = ": stopping"
             self._engine.send(Cancel(self._request_id))
+            self.changed.emit()
 
     def _receive(self, event: object) -> None:
         if not self._request_id or getattr(event, "request_id", None) != self._request_id:
             return
-        if isinstance(event, Loading):
+        if isinstance(event, Loading) and not self._is_stopping:
             share = f" ({event.fraction:.0%})" if event.fraction >= 0 else ""
             self._step = f": {event.step}{share}"
         elif isinstance(event, Loaded):
             self._request_id = ""
+            self._open_path = self._path
             self._facts = event.model
-            self._settings.remember_model(self._path)
         elif isinstance(event, Failed):
-            self._request_id = ""
-            self._facts = None
+            self._settle_on_open_model()
         self.changed.emit()
-        if isinstance(event, Failed):
+        if isinstance(event, Failed) and not self._is_stopping:
             self.failed.emit(event.message, event.hint, event.detail)
+        elif isinstance(event, Loaded):
+            self.opened.emit()
+            self._remember()
+
+    def _settle_on_open_model(self) -> None:
+        self._request_id = ""
+        if self._open_path is not None:
+            self._path = self._open_path
+
+    def _remember(self) -> None:
+        try:
+            self._settings.remember_model(self._path)
+        except NibbleError as error:
+            self.failed.emit(error.message, error.hint, "")
 
     def _lose_engine(self) -> None:
+        # A restart opens what was open, not the model whose opening may have ended the engine.
+        self._settle_on_open_model()
+        self._open_path = None
         self._engine_is_down = True
-        self._request_id = ""
         self._facts = None
         self.changed.emit()

@@ -6,9 +6,9 @@ A figure that was not measured yet is an en dash, never a zero that looks measur
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from app.chat.figures import CacheFigures, LayerNote, MemoryFigures, ModelFacts
+from app.chat.figures import CacheFigures, LayerNote, MemoryFigures, ModelFacts, ReplyFigures
 from app.chat.options import CacheMode, ChatOptions
-from app.engine.protocol import Prefill
+from app.engine.protocol import Prefill, Progress
 
 UNMEASURED = "–"
 
@@ -17,21 +17,21 @@ EXPLANATIONS = {
     "Counted from the shapes of the arrays. 1 MB is 1,000,000 bytes.",
     "cache.allocated": "Bytes reserved for this chat's keys and values, over all layers; the cache grows 256 tokens at "
     "a time. Counted from the shapes of the arrays. 1 MB is 1,000,000 bytes.",
-    "cache.fp16": "Bytes mlx-lm's own 16-bit cache allocates for the same tokens. Computed from the same "
-    "layers at two bytes a value. 1 MB is 1,000,000 bytes.",
+    "cache.fp16": "What mlx-lm's own cache would hold for the same rows at 16 bits a value, rows reserved for the next "
+    "tokens included. Computed from the shapes of the arrays. 1 MB is 1,000,000 bytes.",
     "cache.ratio": "fp16's allocated bytes divided by this cache's allocated bytes. No unit; 1.00x is no saving.",
     "cache.layers": "Layers whose cache is held in int4, of all layers that have a cache. Read from the caches in use; "
     "layers are numbered from 0, as in the model's files.",
-    "cache.path": "Who computes attention over this cache: Metal, CUDA or the CPU. Reported by the code "
-    "that ran, not by a setting.",
+    "cache.path": "The device MLX computes attention over this cache on: Metal, CUDA or the CPU, and how: by MLX's own "
+    "operations or by a kernel of Nibble's.",
     "speed.decode": "New tokens a second after the first one: (tokens - 1) / (time since the first token). "
     "Measured in the engine by a monotonic clock.",
     "speed.prefill": "Prompt tokens read a second, tokens reused from the cache not counted. Measured in the engine "
     "by a monotonic clock.",
-    "speed.ttft": "Time to first token, in seconds: from the request's arrival in the engine to the first token of the "
-    "reply. Measured in the engine by a monotonic clock.",
-    "context.used": "Tokens in this chat's cache, and the most the model was made for. Counted after the chat "
-    "template.",
+    "speed.ttft": "Time to first token, in seconds: from the moment the engine takes up the request; waiting behind "
+    "another request is not counted. Measured in the engine by a monotonic clock.",
+    "context.used": "Tokens in this chat's cache, and the longest context the model's config.json allows. Counted "
+    "after the chat template.",
     "memory.active": "Bytes in use by MLX in the engine's process: weights, caches, work space. Reported by MLX's "
     "allocator. 1 MB is 1,000,000 bytes.",
     "memory.peak": "Highest active memory since this reply began. Reported by MLX's allocator. "
@@ -80,12 +80,14 @@ class PanelState:
     headline: str
     mode_line: str
     mode: CacheMode
+    group_size: int
+    """Values that share one scale; 0 in fp16."""
     layer_notes: tuple[str, ...]
     """Why layers are not int4, one sentence a group of layers."""
     context_tokens: int
     context_limit_tokens: int
     speeds: tuple[float, ...]
-    """Recent decode speeds in tokens per second, oldest first."""
+    """Recent decode speeds in tokens per second, each over the time since the one before, oldest first."""
     status: str = ""
     """What the engine is busy with, where the figures do not say it."""
 
@@ -122,9 +124,9 @@ class PanelState:
     def speeds_text(self) -> str:
         """The sparkline in words."""
         if not self.speeds:
-            return "Decode speed: not measured yet."
+            return "Recent decode speed: not measured yet."
         return (
-            f"Decode speed: now {format_speed(self.speeds[-1])}, lowest {format_speed(min(self.speeds))}, "
+            f"Recent decode speed: now {format_speed(self.speeds[-1])}, lowest {format_speed(min(self.speeds))}, "
             f"highest {format_speed(max(self.speeds))} over the last {len(self.speeds)} readings."
         )
 
@@ -153,6 +155,7 @@ def empty_panel(model: ModelFacts | None, options: ChatOptions) -> PanelState:
         headline="Nothing cached yet" if model is not None else "No model open",
         mode_line=mode_line(options.cache_mode, options.group_size, dtype),
         mode=options.cache_mode,
+        group_size=_group_size(options.cache_mode, options.group_size),
         layer_notes=notes,
         context_tokens=0,
         context_limit_tokens=limit,
@@ -202,6 +205,7 @@ def panel_of(
         headline=_headline(cache),
         mode_line=mode_line(cache.mode, cache.group_size, compute_dtype),
         mode=cache.mode,
+        group_size=_group_size(cache.mode, cache.group_size),
         layer_notes=_notes(cache.mode, cache.layers_int4, cache.layers_total, cache.notes),
         context_tokens=cache.tokens,
         context_limit_tokens=context_limit_tokens,
@@ -209,17 +213,54 @@ def panel_of(
     )
 
 
+def progress_panel(event: Progress, model: ModelFacts | None, speeds: Sequence[float]) -> PanelState:
+    """Return the panel of a reply under way."""
+    return panel_of(
+        event.cache,
+        event.memory,
+        event.ttft_s,
+        event.prefill_tokens_per_s,
+        event.decode_tokens_per_s,
+        model.context_limit_tokens if model is not None else 0,
+        speeds,
+        model.compute_dtype if model is not None else "",
+    )
+
+
+def reply_panel(figures: ReplyFigures, speeds: Sequence[float] = ()) -> PanelState:
+    """Return the panel of a reply that has ended."""
+    return panel_of(
+        figures.cache,
+        figures.memory,
+        figures.ttft_s,
+        figures.prefill_tokens_per_s,
+        figures.decode_tokens_per_s,
+        figures.context_limit_tokens,
+        speeds,
+        figures.compute_dtype,
+    )
+
+
+def asked_panel(previous: PanelState, model: ModelFacts | None, options: ChatOptions) -> PanelState:
+    """Return the panel at the moment a reply is asked for.
+
+    The cache is shown as it was last counted, unless another one is asked for; this reply's speeds are still open.
+    """
+    if (previous.mode, previous.group_size) != (
+        options.cache_mode,
+        _group_size(options.cache_mode, options.group_size),
+    ):
+        return empty_panel(model, options)
+    rows = tuple(replace(row, value=UNMEASURED) if row.key.startswith("speed.") else row for row in previous.rows)
+    return replace(previous, rows=rows, speeds=(), status="")
+
+
 def prefill_panel(previous: PanelState, event: Prefill) -> PanelState:
-    """Return `previous` while the prompt is read: bytes as last counted, this reply's speeds still open."""
-    tokens = event.reused_tokens + event.done_tokens
+    """Return `previous` with how far the prompt is read; the figures come beside it, as Progress."""
     status = f"Reading {event.done_tokens:,} of {event.total_tokens:,} new tokens"
     if event.reused_tokens:
         status += f", {event.reused_tokens:,} reused"
-    values = {row.key: row.value for row in previous.rows}
-    values |= dict.fromkeys(("speed.decode", "speed.prefill", "speed.ttft"), UNMEASURED)
-    values["context.used"] = _context(tokens, previous.context_limit_tokens)
-    rows = tuple(replace(row, value=values[row.key]) for row in previous.rows)
-    return replace(previous, rows=rows, context_tokens=tokens, speeds=(), status=status)
+    return replace(previous, status=status)
 
 
 def mode_line(mode: CacheMode, group_size: int, compute_dtype: str = "") -> str:
@@ -291,6 +332,10 @@ def _headline(cache: CacheFigures) -> str:
     if cache.ratio > 0.995:
         return "As large as fp16"
     return f"{1 / cache.ratio:.2f}x larger than fp16"
+
+
+def _group_size(mode: CacheMode, group_size: int) -> int:
+    return group_size if mode is CacheMode.INT4 else 0
 
 
 def _layers(int4: int, total: int) -> str:

@@ -5,7 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from app.chat.message import Message
+from app.chat.figures import ReplyFigures
+from app.chat.message import Message, Role
+from app.engine.protocol import Prefill, Progress
+from app.store.store import MessageState, StoredMessage
+from app.viewmodels.panel_state import format_speed
 
 SPEEDS_SHOWN = 120
 """Decode speeds kept for the live plot."""
@@ -24,6 +28,13 @@ class ChatState(Enum):
     FAILED = "the engine is not running"
 
 
+CLOSED = {
+    ChatState.FAILED: "The engine is not running; restart it to go on.",
+    ChatState.NO_MODEL: "Open a model to go on.",
+}
+"""Why nothing can be sent, and what to do about it."""
+
+
 @dataclass(slots=True)
 class Reply:
     """One reply under way; `pieces` is its text as it came."""
@@ -37,15 +48,39 @@ class Reply:
     """What is being done, in words."""
     pieces: list[str] = field(default_factory=list)
     pieces_published: int = 0
-    pieces_stored: int = 0
     discarded: bool = False
     """Its conversation was deleted; what still comes is for nobody."""
     speeds: deque[float] = field(default_factory=lambda: deque(maxlen=SPEEDS_SHOWN))
+    """Tokens per second, each over the time since the one before."""
+    _timed_tokens: int = 0
+    _timed_s: float = 0.0
 
-    @property
-    def text(self) -> str:
-        """The text so far."""
-        return "".join(self.pieces)
+    def message(self, state: MessageState, figures: ReplyFigures | None = None) -> StoredMessage:
+        """Return the message with the text so far."""
+        return StoredMessage(self.message_id, Message(Role.ASSISTANT, "".join(self.pieces)), state, figures)
+
+    def note_speed(self, generated_tokens: int, tokens_per_s: float) -> None:
+        """Note how fast it went since the last note.
+
+        `tokens_per_s` is the average since the first token, by the engine's clock; what was written when follows from
+        it, however late its event arrives here.
+        """
+        tokens = generated_tokens - 1
+        took_s = tokens / tokens_per_s if tokens_per_s > 0 else 0.0
+        if took_s > self._timed_s:
+            self.speeds.append((tokens - self._timed_tokens) / (took_s - self._timed_s))
+            self._timed_tokens, self._timed_s = tokens, took_s
+
+
+def reading_text(event: Prefill) -> str:
+    """Say how far the prompt is read."""
+    text = f"Reading {event.done_tokens:,} of {event.total_tokens:,} tokens"
+    return f"{text}, {event.reused_tokens:,} already in the cache" if event.reused_tokens else text
+
+
+def writing_text(event: Progress) -> str:
+    """Say that the reply is written, and how fast."""
+    return f"Writing, {format_speed(event.decode_tokens_per_s)}" if event.decode_tokens_per_s > 0 else "Writing"
 
 
 def turns(messages: Iterable[Message]) -> tuple[Message, ...]:

@@ -107,6 +107,33 @@ class EngineContract:
         assert not failed.detail
         assert isinstance(fresh.ask(Load("y", str(folder)))[-1], Loaded)
 
+    def test_a_folder_that_fails_leaves_the_model_before_it_open(self, shared: EngineChild, tmp_path: Path) -> None:
+        empty = tmp_path / "empty"
+        assert isinstance(shared.ask(Load("bad", str(empty)))[-1], Failed)
+        assert finished(Chat(shared, "after a bad folder").events("hello")).token_ids
+
+    def test_opening_can_be_stopped_and_the_model_before_it_stays(self, shared: EngineChild, folder: Path) -> None:
+        """Both wait behind a reply, so that the Cancel is there before opening begins."""
+        chat = Chat(shared, "before opening")
+        shared.send(chat.request(self.long_reply, replace(DRAWN, sampling=replace(DRAWN.sampling, max_tokens=200))))
+        shared.send(Load("stopped", str(folder)))
+        shared.send(Cancel("stopped"))
+        while not isinstance(event := shared.event(), Finished):
+            assert not isinstance(event, Failed)
+        failed = shared.event()
+        assert isinstance(failed, Failed)
+        assert (failed.request_id, failed.message) == ("stopped", "Opening the model was stopped.")
+        assert finished(chat.events("hello")).token_ids
+
+    def test_figures_are_live_while_a_long_prompt_is_read(self, chat: Chat) -> None:
+        events = chat.events(self.long_prompt, reuse_cache=False)
+        first = next(i for i, e in enumerate(events) if isinstance(e, Token))
+        reading = [e for e in events[:first] if isinstance(e, Progress)]
+        assert reading
+        assert all(e.generated_tokens == 0 and e.decode_tokens_per_s == 0 for e in reading)
+        assert [e.cache.tokens for e in reading] == sorted({e.cache.tokens for e in reading})
+        assert reading[-1].cache.used_bytes > 0
+
     # A reply
 
     def test_a_reply_is_prefill_tokens_finished(self, chat: Chat) -> None:
@@ -171,6 +198,7 @@ class EngineContract:
     def test_live_figures_come_while_a_reply_is_written(self, chat: Chat) -> None:
         request = chat.request(self.long_reply, with_sampling(GREEDY, max_tokens=2000))
         chat.child.send(request)
+        skip_to(chat.child, Token)
         progress = skip_to(chat.child, Progress)
         chat.child.send(Cancel(request.request_id))
         reply = finished(chat.child.answer(request.request_id))

@@ -89,7 +89,8 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def test_every_figure_has_a_column() -> None:
-    assert leaves(Row, "") <= {c.source for c in COLUMNS}
+    told_by_row = {"figures.cache.group_size": "group_size", "figures.cache.notes": "fp16_layer_reasons"}
+    assert {told_by_row.get(leaf, leaf) for leaf in leaves(Row, "")} <= {c.source for c in COLUMNS}
     assert leaves(MachineFacts, "") == {c.source for c in MACHINE_COLUMNS}
     assert "figures.cache.ratio" in {c.source for c in COLUMNS}
 
@@ -117,13 +118,27 @@ def test_csv_holds_every_figure_exactly(tmp_path: Path) -> None:
     for owner, columns in ((ROW, COLUMNS), (MACHINE, MACHINE_COLUMNS)):
         for column in columns:
             value = value_at(owner, column.source)
-            if column.source != "figures.cache.notes":
+            if value is not None:
                 expected = value.value if isinstance(value, Enum) else value
                 assert type(expected)(first[column.name]) == expected, column.name
     assert first["fp16_layer_reasons"] == "2, 3: no keys; 7: head size 30"
     assert first["kv_saving_ratio"] == "3.55"
     assert (first["requested_mode"], first["effective_mode"]) == ("int4", "fp16")
     assert (second["chat_title"], second["seed"]) == ("Second", "3")
+
+
+def test_an_fp16_cache_has_no_group_size_and_a_reason(tmp_path: Path) -> None:
+    int4 = dataclasses.replace(FIGURES, cache=dataclasses.replace(FIGURES.cache, mode=CacheMode.INT4, notes=()))
+    asked = dataclasses.replace(
+        FIGURES, requested_mode=CacheMode.FP16, cache=dataclasses.replace(FIGURES.cache, layers_int4=0, notes=())
+    )
+    rows = [Row("int4", int4), Row("fp16", asked), ROW]
+    for name in ("a.csv", "a.json"):
+        export_rows(tmp_path / name, rows, MACHINE)
+    cells = [(line["group_size_values"], line["fp16_layer_reasons"]) for line in read_csv(tmp_path / "a.csv")]
+    assert cells == [("32", ""), ("", "fp16 was asked for"), ("", "2, 3: no keys; 7: head size 30")]
+    replies = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["replies"]
+    assert [reply["group_size_values"] for reply in replies] == [32, None, None]
 
 
 def test_csv_is_what_spreadsheets_expect(tmp_path: Path) -> None:
@@ -158,9 +173,7 @@ def test_json_is_complete_and_says_what_it_holds(tmp_path: Path) -> None:
     assert data["columns"] == {c.name: c.description for c in (*COLUMNS, *MACHINE_COLUMNS)}
     assert len(data["replies"]) == 2
     for column in COLUMNS:
-        value = value_at(ROW, column.source)
-        if column.source != "figures.cache.notes":
-            assert data["replies"][0][column.name] == value, column.name
+        assert data["replies"][0][column.name] == value_at(ROW, column.source), column.name
     assert data["replies"][0]["fp16_layer_reasons"] == "2, 3: no keys; 7: head size 30"
     assert "ü 🙂" in text, "readable without a program"
 

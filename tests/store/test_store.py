@@ -12,7 +12,7 @@ from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions, Sampling
 from app.chat.plain import from_plain, to_plain
 from app.errors import NibbleError
-from app.store.store import Conversation, MessageState, Store, StoredMessage
+from app.store.store import Conversation, GoneError, MessageState, Store, StoredMessage
 
 OPTIONS = ChatOptions(CacheMode.FP16, 64, "Be kind.", Sampling(temperature=0.0, seed=3))
 
@@ -355,3 +355,24 @@ def test_the_store_is_for_one_thread(store: Store) -> None:
     thread.start()
     thread.join()
     assert [type(e) for e in caught] == [sqlite3.ProgrammingError], "a defect of ours, not one of the world's"
+
+
+def test_writes_together_take_effect_together_or_not_at_all(store: Store) -> None:
+    made = chat(store, "Foxes", "One", "Two")
+    first = store.messages(made.id)[0]
+
+    def rewrite(then: int) -> None:
+        with store.together():
+            store.delete_from(first.id)
+            store.add_message(then, user("Three"))
+
+    with pytest.raises(GoneError):
+        rewrite(99)
+    assert [m.message.text for m in store.messages(made.id)] == ["One", "Two"]
+    rewrite(made.id)
+    assert [m.message.text for m in store.messages(made.id)] == ["Three"]
+
+
+def test_what_is_gone_has_an_error_of_its_own(store: Store) -> None:
+    with pytest.raises(GoneError):
+        store.update_message(99, text="", state=MessageState.COMPLETE)

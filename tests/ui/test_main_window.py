@@ -1,6 +1,5 @@
 """The whole window over the fake engine's own process."""
 
-import asyncio
 import csv
 import json
 from dataclasses import replace
@@ -15,88 +14,18 @@ from PySide6.QtWidgets import (
     QInputDialog,
     QLabel,
     QMessageBox,
-    QWidget,
 )
 
 from app.chat.options import CacheMode
-from app.engine.command import engine_command
 from app.errors import NibbleError
-from app.main import Program, run
+from app.main import run
 from app.paths import default_paths
 from app.settings.file import load_settings
 from app.store.store import MessageState, Store
 from app.ui.compare_window import CompareWindow
 from app.ui.quit_filter import QuitFilter
 from app.viewmodels.reply import ChatState
-
-
-async def until(holds, timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not holds():
-            await asyncio.sleep(0.01)
-
-
-class Driver:
-    """Does to the window what a person does, and waits for what comes of it."""
-
-    def __init__(self, loop, program: Program) -> None:
-        self._loop = loop
-        self.program = program
-        self.window = program.window
-        self.session = program.models.session
-
-    def until(self, holds) -> None:
-        self._loop.run_until_complete(until(holds))
-
-    def until_idle(self) -> None:
-        self.until(lambda: self.session.state is ChatState.IDLE)
-
-    def say(self, text: str) -> None:
-        self.window.composer.write(text)
-        self.window.composer.send()
-
-    def chat(self, text: str) -> None:
-        self.say(text)
-        self.until_idle()
-
-    def find(self, name: str, kind: type = QWidget):
-        found = self.window.findChild(kind, name)
-        assert found is not None, name
-        return found
-
-    def click(self, name: str) -> None:
-        button = self.find(name, QAbstractButton)
-        assert button.isVisible(), name
-        assert button.isEnabled(), name
-        button.click()
-
-    def texts(self) -> list[str]:
-        return [view.text.toPlainText() for view in self.window.transcript.views]
-
-
-@pytest.fixture
-def program_of(loop, tmp_path):
-    made = []
-    starter = tmp_path / "starter"
-    starter.mkdir()
-
-    def make() -> Program:
-        made.append(Program(default_paths(), engine_command("fake"), starter))
-        return made[-1]
-
-    yield make
-    for program in made:
-        program.window.close()
-        loop.run_until_complete(program.close())
-        program.window.deleteLater()
-
-
-@pytest.fixture
-def driver(loop, program_of):
-    driver = Driver(loop, program_of())
-    driver.program.start()
-    driver.until_idle()
-    return driver
+from tests.ui.window_driver import Driver
 
 
 def test_first_start_says_what_the_starter_is_and_what_to_do(driver):
@@ -151,26 +80,21 @@ def test_escape_stops_the_reply_and_keeps_its_text(driver, qtbot):
     assert len(driver.texts()[1].split()) > 3
 
 
-def test_a_dead_engine_is_explained_and_restarted(driver):
-    driver.say("Hello [tokens 9] [abort decode]")
-    driver.until(lambda: driver.session.state is ChatState.FAILED)
-    assert "aborted" in driver.find("notice_message", QLabel).text()
-    assert driver.texts()[1] != ""
-    assert not driver.find("send", QAbstractButton).isEnabled()
-    driver.click("restart_engine")
-    driver.until_idle()
-    assert not driver.find("notice_bar").isVisible()
-    driver.chat("Still there?")
-    assert driver.session.messages[-1].state is MessageState.COMPLETE
+def test_what_the_store_refuses_stays_in_the_field(driver, monkeypatch):
+    driver.chat("Hello")
 
+    def refuse(*_: object) -> None:
+        raise NibbleError("disk full")
 
-def test_a_defect_in_the_engine_shows_its_details(driver):
-    driver.chat("Hello [defect decode]")
-    assert "ZeroDivisionError" in driver.find("notice_message", QLabel).text()
-    assert not driver.find("restart_engine").isVisible()
-    driver.click("notice_details")
-    assert "Traceback" in driver.find("details_text").toPlainText()
-    driver.find("details_dialog").close()
+    monkeypatch.setattr(driver.program.store, "add_message", refuse)
+    driver.say("Next")
+    assert driver.find("notice_message", QLabel).text() == "disk full"
+    assert driver.window.composer.text == "Next"
+    driver.window.actions_.edit_last.trigger()
+    driver.say("Goodbye")
+    assert driver.window.composer.text == "Goodbye"
+    assert driver.window.composer.is_editing
+    assert driver.texts()[0] == "Hello"
 
 
 def test_regenerate_and_edit_from_the_transcript(driver):
@@ -229,47 +153,10 @@ def test_session_stats_are_exported(driver, tmp_path, suffix):
     text = target.read_text()
     rows = list(csv.DictReader(text.splitlines())) if suffix == "csv" else json.loads(text)["replies"]
     assert len(rows) == 2
+    assert driver.find("notice_message", QLabel).text() == f"The figures were written to {target}."
 
 
-def test_a_model_folder_is_opened_remembered_and_offered_again(driver, tmp_path):
-    folder = tmp_path / "Qwen3-4B"
-    folder.mkdir()
-    driver.window.actions_.open_model.trigger()
-    dialog = driver.find("folder_dialog", QFileDialog)
-    dialog.fileSelected.emit(str(folder))
-    dialog.close()
-    driver.until_idle()
-    assert driver.window.header.picker.text() == "Qwen3-4B"
-    assert not driver.find("starter_note").isVisible()
-    driver.window.header.picker.fill_menu()
-    offered = [a.text() for a in driver.window.header.picker.menu().actions() if not a.isSeparator()]
-    assert offered == ["Starter (27.8M parameters)", "Qwen3-4B", "Open Model Folder…"]
-    assert load_settings(default_paths().settings_file).settings.model_path == str(folder)
-
-
-def test_a_long_model_name_gives_way_in_a_narrow_window(driver, tmp_path):
-    folder = tmp_path / "Some-Very-Long-Model-Name-Instruct-2507-4bit-DWQ"
-    folder.mkdir()
-    driver.session.load_model(str(folder))
-    driver.until_idle()
-    driver.window.resize(driver.window.minimumSize())
-    header = driver.window.header
-    driver.until(lambda: header.width() < 460)
-    assert "…" in header.picker.text()
-    assert folder.name in header.picker.accessibleName()
-    assert header.width() >= header.layout().minimumSize().width()
-
-
-def test_a_folder_without_a_model_says_so_and_the_starter_is_at_hand(driver, tmp_path):
-    driver.session.load_model(str(tmp_path / "nothing"))
-    driver.until(lambda: driver.session.state is ChatState.NO_MODEL)
-    assert "no model folder" in driver.find("notice_message", QLabel).text()
-    assert driver.find("empty_open_folder").isVisible()
-    driver.session.load_model("")
-    driver.until_idle()
-
-
-def test_compare_runs_both_modes_and_counts_among_the_stats(driver):
+def test_compare_runs_both_modes_and_counts_among_the_stats(driver, tmp_path):
     driver.window.composer.write("Tell me a story [tokens 20] [part 5]")
     driver.window.actions_.compare.trigger()
     window = driver.window.findChild(CompareWindow)
@@ -281,6 +168,14 @@ def test_compare_runs_both_modes_and_counts_among_the_stats(driver):
     modes = [row.figures.cache.mode for row in driver.program.models.stats.rows]
     assert modes == [CacheMode.FP16, CacheMode.INT4]
     assert driver.session.messages == ()
+    note = window.findChild(QLabel, "compare_note")
+    for target, says in ((tmp_path / "nowhere" / "a.csv", "could not be written"), (tmp_path / "a.csv", "written to")):
+        window.findChild(QAbstractButton, "compare_export").click()
+        dialog = window.findChildren(QFileDialog)[-1]
+        dialog.fileSelected.emit(str(target))
+        dialog.close()
+        assert says in note.text()
+    assert not driver.find("notice_bar").isVisible()
 
 
 def test_settings_are_for_new_chats_and_kept(driver):

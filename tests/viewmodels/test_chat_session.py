@@ -1,7 +1,4 @@
 from dataclasses import replace
-from pathlib import Path
-
-import pytest
 
 from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions
@@ -10,95 +7,16 @@ from app.engine.protocol import (
     Failed,
     Finished,
     Forget,
-    Generate,
-    Load,
     Loaded,
-    Loading,
     Prefill,
     Progress,
     Token,
 )
-from app.settings.file import load_settings
-from app.settings.schema import Settings
-from app.store.store import MessageState, Store
-from app.viewmodels.chat_session import STORE_INTERVAL_MS, ChatSession
-from app.viewmodels.open_model import OpenModel
+from app.store.store import MessageState
+from app.viewmodels.message_writer import STORE_INTERVAL_MS
+from app.viewmodels.panel_state import empty_panel
 from app.viewmodels.reply import ChatState, turns
-from app.viewmodels.settings_model import SettingsModel
-from tests.chat_parts import CACHE, CANCELLED, FIGURES, MEMORY, MODEL, ScriptedEngine
-
-
-class Desk:
-    """A chat session with a scripted engine and a real store."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.engine = ScriptedEngine()
-        self.store = Store(folder / "chats.sqlite3")
-        self.settings = SettingsModel(Settings(), folder / "settings.json")
-        self.model = OpenModel(self.engine, self.settings, Path("/starter"))
-        self.session = ChatSession(self.engine, self.model, self.store, self.settings)
-        self.failures: list[tuple[str, str, str]] = []
-        self.session.failed.connect(lambda *failure: self.failures.append(failure))
-
-    def say(self, event: object) -> None:
-        self.engine.event_received.emit(event)
-
-    def open_model(self) -> None:
-        self.model.start()
-        self.say(Loaded(self.engine.sent[-1].request_id, MODEL))
-
-    @property
-    def asked(self) -> Generate:
-        return self.engine.sent_of(Generate)[-1]
-
-    def stored(self) -> list[tuple[str, str, MessageState]]:
-        messages = self.store.messages(self.session.conversation.id)
-        return [(m.message.role.value, m.message.text, m.state) for m in messages]
-
-    def answer(self, text: str = "Once upon a time.") -> None:
-        self.say(Token(self.asked.request_id, text, (1, 2)))
-        self.say(Finished(self.asked.request_id, text, (1, 2, 0), FIGURES))
-
-
-@pytest.fixture
-def desk(tmp_path, qapp):
-    desk = Desk(tmp_path)
-    yield desk
-    desk.session.close()
-    desk.store.close()
-
-
-@pytest.fixture
-def ready(desk):
-    desk.open_model()
-    return desk
-
-
-def test_the_starter_is_opened_at_start_and_remembered_as_such(desk):
-    assert desk.session.state is ChatState.NO_MODEL
-    desk.model.start()
-    assert desk.engine.starts == 1
-    assert desk.engine.sent == [Load("r1", "/starter")]
-    assert desk.session.state is ChatState.LOADING
-    desk.say(Loading("r1", "Reading the weights", 0.3))
-    assert desk.session.activity == "Opening Starter: Reading the weights (30%)"
-    desk.say(Loaded("r1", MODEL))
-    assert desk.session.state is ChatState.IDLE
-    assert desk.session.activity == ""
-    assert desk.settings.settings.recent_model_paths == ()
-
-
-def test_an_opened_folder_is_remembered_and_a_failed_one_is_not(ready):
-    ready.session.load_model("/models/good")
-    ready.say(Loaded(ready.engine.sent[-1].request_id, MODEL))
-    ready.session.load_model("/models/bad")
-    ready.say(Failed(ready.engine.sent[-1].request_id, "No config.json.", "Choose another folder."))
-    assert ready.session.state is ChatState.NO_MODEL
-    assert ready.failures == [("No config.json.", "Choose another folder.", "")]
-    kept = load_settings(ready.folder / "settings.json").settings
-    assert kept.model_path == "/models/good"
-    assert kept.recent_model_paths == ("/models/good",)
+from tests.chat_parts import CACHE, CANCELLED, FIGURES, MEMORY, MODEL
 
 
 def test_nothing_is_sent_without_a_model(desk):
@@ -211,6 +129,45 @@ def test_replacing_the_last_message_deletes_what_followed_it(ready):
     assert [m.text for m in ready.asked.messages] == ["One", "One!", "Three"]
     ready.answer("Three!")
     assert [text for _, text, _ in ready.stored()] == ["One", "One!", "Three", "Three!"]
+
+
+def test_a_first_message_said_anew_gives_the_chat_its_title_anew(ready):
+    ready.session.send("Tell me a stroy")
+    ready.answer()
+    ready.session.replace_last("Tell me a story")
+    assert ready.session.title == "Tell me a story"
+    ready.answer()
+    ready.session.rename(ready.session.conversation.id, "Mine")
+    ready.session.replace_last("Another")
+    assert ready.session.title == "Mine"
+
+
+def test_reading_shows_the_figures_as_they_come(ready):
+    ready.session.send("Tell me a story")
+    ready.answer()
+    ready.session.set_options(replace(ready.session.options, cache_mode=CacheMode.FP16))
+    ready.session.send("Again")
+    assert ready.session.panel == empty_panel(MODEL, ready.session.options)
+    request_id = ready.asked.request_id
+    ready.say(Prefill(request_id, 512, 2048, 0))
+    assert ready.session.panel.value("cache.allocated") == "–"
+    cache = replace(CACHE, mode=CacheMode.FP16, tokens=512, layers_int4=0)
+    ready.say(Progress(request_id, cache, MEMORY, 0, 0.0, 1500.0, 0.0))
+    panel = ready.session.panel
+    assert panel.status == "Reading 512 of 2,048 new tokens"
+    assert panel.context_tokens == 512
+    assert (panel.value("speed.prefill"), panel.value("speed.ttft")) == ("1,500 tokens/s", "–")
+    ready.say(Failed(request_id, "Out of memory."))
+    assert ready.session.panel.status == ""
+
+
+def test_the_plot_shows_recent_speeds_not_the_average(ready):
+    ready.session.send("Tell me a story")
+    ready.say(Token(ready.asked.request_id, "Once", (1,)))
+    for generated, average in ((1, 0.0), (11, 10.0), (31, 15.0), (31, 15.0), (41, 10.0)):
+        ready.say(Progress(ready.asked.request_id, CACHE, MEMORY, generated, 0.2, 1500.0, average))
+    assert ready.session.panel.speeds == (10.0, 20.0, 5.0)
+    assert ready.session.panel.value("speed.decode") == "10.0 tokens/s"
 
 
 def test_a_reply_goes_on_while_another_conversation_is_open(ready):

@@ -242,6 +242,16 @@ def test_the_table_shows_both_and_what_int4_changes():
     assert all(row.tooltip for row in compare_rows(result))
 
 
+def test_caches_of_unequal_length_are_compared_by_the_token():
+    longer = replace(FP16, tokens=800, used_bytes=20_000_000, fp16_used_bytes=20_000_000)
+    rows = {
+        row.label: row for row in compare_rows(result_of(reply("a", longer, "a", (1,)), reply("b", INT4, "a", (1,))))
+    }
+    assert rows["KV cache used"].difference == "3.56x smaller a token"
+    assert "bytes a token are compared" in rows["KV cache used"].tooltip
+    assert rows["KV cache allocated"].difference == "3.56x smaller"
+
+
 def test_unmeasured_figures_have_no_difference():
     fp16 = reply("a", FP16, "a", (1,), decode_tokens_per_s=0.0)
     int4 = reply("b", replace(INT4, allocated_bytes=0), "a", (1,))

@@ -207,3 +207,12 @@ def test_a_deaf_process_is_terminated_then_killed(loop, client_of, deaf_to_termi
     took_s = loop.run_until_complete(talk())
     assert not client.is_running
     assert (took_s > 0.9) == deaf_to_terminate
+
+
+def test_the_death_of_a_process_is_logged_with_its_last_words(loop, client_of, caplog):
+    client = client_of(python("import sys; print('last words', file=sys.stderr); sys.exit(4)"))
+    heard = Recorder(client)
+    client.start()
+    loop.run_until_complete(until(lambda: heard.deaths))
+    assert "exit status 4" in caplog.text
+    assert "last words" in caplog.text

@@ -9,6 +9,7 @@ from app.viewmodels.panel_state import (
     EXPLANATIONS,
     LABELS,
     UNMEASURED,
+    asked_panel,
     empty_panel,
     format_bytes,
     format_layers,
@@ -107,7 +108,7 @@ def test_an_empty_panel_shows_what_is_known_and_dashes():
     assert known == {"cache.layers": "24 of 24", "context.used": "– of 1,024 tokens"}
     assert panel.headline == "Nothing cached yet"
     assert (panel.used_share, panel.allocated_share, panel.fp16_allocated_share, panel.context_share) == (0, 0, 0, 0)
-    assert panel.speeds_text == "Decode speed: not measured yet."
+    assert panel.speeds_text == "Recent decode speed: not measured yet."
 
 
 def test_an_empty_panel_for_fp16_promises_no_int4_layer():
@@ -122,14 +123,34 @@ def test_without_a_model_every_figure_is_a_dash():
     assert panel.headline == "No model open"
 
 
-def test_prefill_moves_the_context_and_opens_this_replys_speeds():
+def test_prefill_is_said_beside_the_figures():
     panel = prefill_panel(measured(), Prefill("r", done_tokens=256, total_tokens=512, reused_tokens=300))
-    assert panel.status == "Reading 256 of 512 new tokens, 300 reused"
-    assert panel.value("context.used") == "556 of 1,024 tokens (54 %)"
-    assert panel.context_tokens == 556
-    assert panel.value("speed.decode") == UNMEASURED
+    assert panel == replace(measured(), status="Reading 256 of 512 new tokens, 300 reused")
+
+
+def test_a_reply_asked_for_opens_the_speeds_and_keeps_the_same_cache():
+    panel = asked_panel(measured(), MODEL, ChatOptions())
+    assert {panel.value(f"speed.{key}") for key in ("decode", "prefill", "ttft")} == {UNMEASURED}
     assert panel.speeds == ()
     assert panel.value("cache.allocated") == "3.69 MB"
+    assert panel.value("context.used") == "412 of 1,024 tokens (40 %)"
+
+
+@pytest.mark.parametrize("options", [ChatOptions(cache_mode=CacheMode.FP16), ChatOptions(group_size=64)])
+def test_another_cache_asked_for_begins_with_an_empty_panel(options):
+    assert asked_panel(measured(), MODEL, options) == empty_panel(MODEL, options)
+
+
+def test_an_fp16_cache_is_the_same_whatever_the_group_size():
+    options = ChatOptions(cache_mode=CacheMode.FP16, group_size=64)
+    assert asked_panel(measured(FP16), MODEL, options).value("cache.allocated") == "13.1 MB"
+
+
+def test_tooltips_claim_what_is_so():
+    assert "not by a setting" not in EXPLANATIONS["cache.path"]
+    assert "config.json" in EXPLANATIONS["context.used"]
+    assert "16 bits a value" in EXPLANATIONS["cache.fp16"]
+    assert "waiting behind another request is not counted" in EXPLANATIONS["speed.ttft"]
 
 
 def test_bars_are_shares_of_the_longer_one():
@@ -146,7 +167,7 @@ def test_the_context_meter_is_never_more_than_full():
 
 def test_the_sparkline_has_words():
     assert measured().speeds_text == (
-        "Decode speed: now 41.2 tokens/s, lowest 38.0 tokens/s, highest 42.0 tokens/s over the last 3 readings."
+        "Recent decode speed: now 41.2 tokens/s, lowest 38.0 tokens/s, highest 42.0 tokens/s over the last 3 readings."
     )
 
 

@@ -1,0 +1,70 @@
+"""Brings messages into the store, and holds on to them while the store cannot take them."""
+
+import logging
+from collections.abc import Iterable
+
+from PySide6.QtCore import QObject, QTimer, Signal
+
+from app.errors import NibbleError
+from app.store.store import GoneError, Store, StoredMessage
+
+STORE_INTERVAL_MS = 500
+"""A crash loses at most this much of a reply."""
+
+_log = logging.getLogger(__name__)
+
+
+class MessageWriter(QObject):
+    """Stores the latest version of messages that are in the store already.
+
+    What the store refuses waits in memory and is tried again until it is taken.
+    """
+
+    failed = Signal(str, str, str)
+    """The store began to refuse: message, hint, "". Told once, until it takes messages again."""
+
+    def __init__(self, store: Store, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._store = store
+        self._waiting: dict[int, StoredMessage] = {}
+        self._refused = False
+        self._timer = QTimer(self, interval=STORE_INTERVAL_MS, singleShot=True)
+        self._timer.timeout.connect(self.flush)
+
+    def note(self, message: StoredMessage) -> None:
+        """Have this version of a message stored before long."""
+        self._waiting[message.id] = message
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def flush(self) -> None:
+        """Store what waits, now."""
+        self._timer.stop()
+        try:
+            for message in tuple(self._waiting.values()):
+                self._store_one(message)
+            self._refused = False
+        except NibbleError as error:
+            self._timer.start()
+            if not self._refused:
+                self._refused = True
+                _log.warning("%s", error)
+                self.failed.emit(error.message, error.hint, "")
+
+    def close(self) -> None:
+        """Store what waits, for the last time."""
+        self.flush()
+        self._timer.stop()
+
+    def latest(self, messages: Iterable[StoredMessage]) -> list[StoredMessage]:
+        """Return `messages` as they were last noted, where they are newer here than in the store."""
+        return [self._waiting.get(message.id, message) for message in messages]
+
+    def _store_one(self, message: StoredMessage) -> None:
+        try:
+            self._store.update_message(
+                message.id, text=message.message.text, state=message.state, figures=message.figures
+            )
+        except GoneError:
+            _log.info("message %d was deleted before it was stored", message.id)
+        del self._waiting[message.id]
