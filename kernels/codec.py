@@ -1,5 +1,6 @@
 """How one layer's keys and values become codes: layout, rotation, centring and lambda, bundled."""
 
+import math
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -22,6 +23,7 @@ class Codec:
     mu: mx.array | None = None
     lam: mx.array | None = None
     layout: Layout = field(init=False)
+    _tables: dict[float, mx.array] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layout", Layout(self.rotation.dim, self.group_size))
@@ -35,6 +37,23 @@ class Codec:
     def nbytes(self) -> int:
         """Bytes of the layer's own constants; the rotation's matrix is shared by all layers and not counted."""
         return sum(a.nbytes for a in (self.mu, self.lam) if a is not None)
+
+    def table(self, query_scale: float = 1.0) -> mx.array:
+        """Return what the fused kernels read, float32.
+
+        That is cos and sin of 2 pi n / D, the signs, mu and lambda where there are any, and last the factor that
+        queries get (softmax scale times log2 e). It is computed where MLX computes: an array made from Python's
+        numbers stays in the host's memory, and every threadgroup would wait for it.
+        """
+        if query_scale not in self._tables:
+            dim = self.rotation.dim
+            circle = [2.0 * math.pi * n / dim for n in range(dim)]
+            parts = [mx.array([f(angle) for angle in circle]) for f in (math.cos, math.sin)]
+            parts.append(self.rotation.signs)
+            parts += [constant.reshape(-1) for constant in (self.mu, self.lam) if constant is not None]
+            self._tables[query_scale] = mx.concatenate([*parts, mx.array([query_scale])])
+            mx.eval(self._tables[query_scale])
+        return self._tables[query_scale]
 
 
 def make_codec(head_dim: int, group_size: int, layer: int, kind: RotationKind = RotationKind.SRFT) -> Codec:

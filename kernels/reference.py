@@ -3,8 +3,8 @@
 `B` batch, `Hq` query heads, `Hk` key/value heads, `L` new tokens, `S` cached tokens, `D` head size, `G` group size,
 `W` words and `N` scales of a row (`kernels.layout`). Keys and values travel together: index 0 of the first axis is K.
 
-A group that holds NaN or infinity, or whose scale does not fit float16, gets a NaN scale: whatever reads it is NaN, as
-it would be with a float cache. A group of zeros gets scale 0 and codes 0.
+A group that holds NaN or infinity, or a value beyond some 458,000, whose scale float16 cannot hold, gets a NaN scale:
+whatever reads it is NaN, never something that looks like a result. A group of zeros gets scale 0 and codes 0.
 """
 
 import mlx.core as mx

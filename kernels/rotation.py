@@ -26,7 +26,9 @@ class RotationKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """One rotation of rows of `dim` values; the same `kind`, `dim` and `seed` give the same numbers on every machine.
+    """One rotation of rows of `dim` values.
+
+    The same `kind`, `dim` and `seed` give the same numbers on every machine; HOUSEHOLDER's up to float rounding.
 
     Raises ValueError for an odd `dim`, and for SRHT where MLX has no Hadamard matrix of that size.
     """
@@ -82,9 +84,8 @@ def _has_hadamard(dim: int) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def _signs(kind: RotationKind, dim: int, seed: int) -> mx.array:
-    if kind in (RotationKind.IDENTITY, RotationKind.HOUSEHOLDER):
-        return mx.ones(dim)
-    signs = mx.array([1.0 if _splitmix64(seed, i) >> 63 else -1.0 for i in range(dim)])
+    plain = kind in (RotationKind.IDENTITY, RotationKind.HOUSEHOLDER)
+    signs = mx.array([1.0 if plain or _splitmix64(seed, i) >> 63 else -1.0 for i in range(dim)])
     mx.eval(signs)  # cached: a lazy array may not cross threads
     return signs
 

@@ -14,7 +14,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models import base
 
-from app.engine.kv_cache import Int4Handle, Int4NotServedError
+from app.engine.int4_handle import Int4Handle, Int4NotServedError
 from app.errors import NibbleError
 
 _PARAMETERS = ["queries", "keys", "values", "cache", "scale", "mask", "sinks"]

@@ -19,8 +19,8 @@ def cache_figures(
 ) -> CacheFigures:
     """Return the figures of `caches`. `mode` is what they really are: int4 as soon as one layer is.
 
-    A layer's fp16 equivalent is what mlx-lm would hold for the same rows at two bytes a value; a layer that is mlx-lm's
-    own counts with its own bytes on both sides.
+    A layer's fp16 equivalent is its rows at two bytes a value. A layer that is mlx-lm's own counts with its own
+    bytes on either side.
     """
     used = allocated = fp16_used = fp16_allocated = int4_layers = 0
     for cache in caches:
@@ -42,7 +42,7 @@ def cache_figures(
     return CacheFigures(
         mode=CacheMode.INT4 if int4_layers else CacheMode.FP16,
         group_size=group_size,
-        path=dispatch.path() if int4_layers else f"{dispatch.backend()}, MLX attention",
+        path=f"{dispatch.backend()}, {_attention(caches)}",
         tokens=tokens,
         used_bytes=used,
         allocated_bytes=allocated,
@@ -52,6 +52,17 @@ def cache_figures(
         layers_total=len(caches),
         notes=plan.notes if requested is CacheMode.INT4 else (),
     )
+
+
+def _attention(caches: Sequence[Any]) -> str:
+    """Say how the last decode step computed attention, from what the caches themselves recorded."""
+    steps = [c.plain_reason for c in caches if isinstance(c, Int4Cache) and c.plain_reason is not None]
+    fused = sum(not reason for reason in steps)
+    if not any(isinstance(c, Int4Cache) for c in caches):
+        return "MLX attention"
+    if not fused:
+        return "plain MLX operations"
+    return "fused kernels" if fused == len(steps) else f"fused kernels in {fused} of {len(steps)} int4 layers"
 
 
 def _used(allocated: int, rows: int, capacity: int) -> int:

@@ -16,7 +16,8 @@ from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 from app.chat.figures import LayerNote
 from app.chat.options import CacheMode
 from app.engine import attention_patch
-from app.engine.kv_cache import Int4Cache, Int4KVCache, Int4NotServedError, Int4RotatingKVCache
+from app.engine.int4_handle import Int4NotServedError
+from app.engine.kv_cache import Int4Cache, Int4KVCache, Int4RotatingKVCache
 from kernels.reference import MAX_QUERIES
 
 _log = logging.getLogger(__name__)

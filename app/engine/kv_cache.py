@@ -1,11 +1,13 @@
 """The int4 KV caches: mlx-lm's cache protocol over the operations of `kernels`.
 
-`update_and_fetch` stores the codes of the new tokens and returns two handles in place of key and value arrays. The
-patched attention (`attention_patch`) finds a handle in its arguments and calls `Int4Handle.attend`:
+`update_and_fetch` takes the new tokens and returns two handles in place of key and value arrays. The patched attention
+(`attention_patch`) finds a handle in its arguments and calls `Int4Handle.attend`:
 
-- decode (at most `MAX_QUERIES` new tokens): attention on the codes, nothing is expanded;
-- prefill: the chunk's own keys and values are exact, the history before it is dequantized for this one layer, and
-  MLX's fused attention runs over both.
+- one new token, decode: attention on the codes. The token is coded when its attention is built, so that a fused kernel
+  can code it and rotate the queries in one launch;
+- a few new tokens (at most `MAX_QUERIES`): coded at once, attention on the codes;
+- more, prefill: the chunk's own keys and values are exact, the history before it is dequantized for this one layer, and
+  MLX's fused attention runs over both. A ring does so from two tokens on, since their mask wants its rows in order.
 
 The protocol was read in mlx-lm 0.32.2. Not defined on purpose: `bits` (routes to mlx-lm's unfused quantized attention),
 `to_quantized` (mlx-lm would convert the cache) and `__len__` (an empty cache would be falsy).
@@ -13,75 +15,25 @@ The protocol was read in mlx-lm 0.32.2. Not defined on purpose: `bits` (routes t
 `B` batch, `Hk` key/value heads, `L` new tokens, `S` cached tokens, `D` head size, `W` words, `N` scales of a row.
 """
 
+from abc import abstractmethod
 from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models import cache as mlx_lm_cache
 from mlx_lm.models.base import create_causal_mask
 
+from app.engine.int4_handle import Attend, Int4Handle, Int4NotServedError
 from kernels import dispatch
 from kernels.codec import Codec
 from kernels.reference import MAX_QUERIES
 from kernels.rotation import Rotation, RotationKind
 
-
-class Int4NotServedError(Exception):
-    """A layer asks for something that the int4 cache does not do; the message is the reason shown for that layer."""
-
-    def __init__(self, layer: int, reason: str) -> None:
-        super().__init__(reason)
-        self.layer = layer
-        self.reason = reason
-
-
-class Int4Handle:
-    """Stands where mlx-lm expects the array of all keys, or of all values; usable by patched attention alone.
-
-    Any other use raises Int4NotServedError, so that a model which touches its keys between cache and attention is
-    found out while a cache is planned (`cache_plan`), and never computes on something else than it believes.
-    """
-
-    def __init__(self, layer: int, attend: "_Attend", shape: tuple[int, ...], dtype: mx.Dtype) -> None:
-        self.layer = layer
-        self.attend = attend
-        self.shape = shape
-        self.dtype = dtype
-
-    def __getattr__(self, name: str) -> Any:
-        raise Int4NotServedError(self.layer, f"the model reads its keys or values itself (`{name}`)")
-
-    def __getitem__(self, index: object) -> Any:
-        raise Int4NotServedError(self.layer, "the model slices its keys or values itself")
-
-
-class _Attend:
-    """Attention of one call of `update_and_fetch`: over codes alone, or over dequantized codes and an exact chunk."""
-
-    def __init__(self, cache: "Int4Cache", codes: mx.array, scales: mx.array, chunk: tuple[mx.array, mx.array] | None):
-        self.cache = cache
-        self.codes = codes
-        self.scales = scales
-        self.chunk = chunk
-
-    def __call__(self, queries: mx.array, scale: float, mask: mx.array | str | None) -> mx.array:
-        """Shapes: queries and result `[B, Hq, L, D]`."""
-        self.cache.attended += 1
-        codec = self.cache.codec
-        if self.chunk is None:
-            return dispatch.attend(codec, queries, self.codes, self.scales, scale, mask)
-        keys, values = self.chunk
-        if self.codes.shape[3]:
-            # Without this dependency MLX may dequantize many layers' histories before the first one is needed.
-            codes, scales = mx.depends([self.codes, self.scales], [queries])
-            past_keys, past_values = dispatch.dequantize(codec, codes, scales, keys.dtype)
-            keys = mx.concatenate([past_keys, keys], axis=2)
-            values = mx.concatenate([past_values, values], axis=2)
-        result: mx.array = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
-        return result
+Coded = tuple[mx.array, mx.array]
+"""Codes `[2, B, Hk, rows, W]` uint32 and scales `[2, B, Hk, rows, N]` float16."""
 
 
 class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
-    """What the growing and the ring cache share: buffers of codes, their growth, their state.
+    """What the growing and the ring cache share: the buffers, a token that is not coded yet, the state.
 
     Shapes: `codes` `[2, B, Hk, capacity, W]` uint32, `scales` `[2, B, Hk, capacity, N]` float16, both None while empty.
     """
@@ -106,8 +58,14 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
         self.codes: mx.array | None = None
         self.scales: mx.array | None = None
         self.head_dim = 0
+        self._forget_what_ran()
+
+    def _forget_what_ran(self) -> None:
         self.attended = 0
+        self.plain_reason: str | None = None
+        """Why the last decode step was not fused; "" where it was, None before the first."""
         self._codec: Codec | None = None
+        self._uncoded: tuple[mx.array, mx.array] | None = None
 
     @property
     def codec(self) -> Codec:
@@ -120,6 +78,7 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
     @property
     def state(self) -> tuple[Any, ...]:
         """Everything a saved cache needs; arrays are as allocated, tail of the last step included."""
+        self._settle()
         return (
             self.codes,
             self.scales,
@@ -138,8 +97,7 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
             state
         )
         self.kind = RotationKind(kind)
-        self.attended = 0
-        self._codec = None
+        self._forget_what_ran()
 
     @property
     def nbytes(self) -> int:
@@ -165,39 +123,131 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
 
     def empty(self) -> bool:
         """Return whether nothing has been stored yet."""
-        return self.codes is None
+        return self.codes is None and self._uncoded is None
 
     def size(self) -> int:
         """Return how many tokens can be attended to."""
         return self.rows
 
-    def _encode(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+    def trim(self, n: int) -> int:
+        """Forget the last `n` tokens; returns how many were forgotten. Right only while `is_trimmable`."""
+        self._settle()
+        n = min(self.offset, n)
+        self.offset -= n
+        return n
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[Int4Handle, Int4Handle]:
+        """Take new tokens and return handles to all that can be seen. Shapes: `[B, Hk, L, D]` each."""
+        self._settle()
+        self._check(keys, values)
+        if keys.shape[2] > 1:
+            return self._add_chunk(keys, values)
+        self.offset += 1
+        self._uncoded = (keys, values)
+
+        def attend(queries: mx.array, scale: float, mask: mx.array | str | None) -> mx.array:
+            return self._attend_token(keys, values, queries, scale, mask)
+
+        return self._handles(keys, attend, self.rows)
+
+    @abstractmethod
+    def _add_chunk(self, keys: mx.array, values: mx.array) -> tuple[Int4Handle, Int4Handle]:
+        """Take several tokens at once."""
+
+    @abstractmethod
+    def _write(self, start: int, coded: Coded) -> None:
+        """Put the codes of tokens `start` and on where they belong, growing the buffers as needed."""
+
+    @abstractmethod
+    def _capacity_for(self, tokens: int) -> int:
+        """Return how many rows are allocated once `tokens` tokens were taken."""
+
+    def _settle(self, coded: Coded | None = None) -> None:
+        """Write the token that is not coded yet, if there is one; `coded` where a kernel has coded it already."""
+        if self._uncoded is None:
+            return
+        keys, values = self._uncoded
+        self._uncoded = None
+        self._write(self.offset - 1, coded or dispatch.quantize(self.codec, keys, values))
+
+    def _attend_token(
+        self, keys: mx.array, values: mx.array, queries: mx.array, scale: float, mask: mx.array | str | None
+    ) -> mx.array:
+        self.attended += 1
+        reason = "" if mask is None else "the model masks its cache"
+        reason = reason or dispatch.reason_against(self.codec, queries, keys.shape[1], self._capacity_for(self.offset))
+        self.plain_reason = reason
+        if reason:
+            self._settle()
+            codes, scales = self._first(self.rows)
+            return dispatch.attend(self.codec, queries, codes, scales, scale, mask)
+        step = dispatch.quantize_and_rotate(self.codec, queries, keys, values, scale)
+        self._settle((step.codes, step.scales))
+        assert self.codes is not None
+        assert self.scales is not None
+        return dispatch.attend_rotated(self.codec, step, self.codes, self.scales, self.rows, queries.dtype)
+
+    def _attend_codes(self, coded: Coded) -> Attend:
+        def attend(queries: mx.array, scale: float, mask: mx.array | str | None) -> mx.array:
+            self.attended += 1
+            return dispatch.attend(self.codec, queries, *coded, scale, mask)
+
+        return attend
+
+    def _attend_chunk(self, history: Coded, keys: mx.array, values: mx.array, *stored: mx.array) -> Attend:
+        # Left to itself, MLX codes the chunks of many layers together at the end, and memory peaks with all their
+        # float32 rows: attention waits for this layer's codes.
+        keys, values = mx.depends([keys, values], list(stored))
+
+        def attend(queries: mx.array, scale: float, mask: mx.array | str | None) -> mx.array:
+            self.attended += 1
+            all_keys, all_values = keys, values
+            if history[0].shape[3]:
+                # Likewise, MLX may dequantize many layers' histories before the first one is needed.
+                codes, scales = mx.depends(list(history), [queries])
+                past_keys, past_values = dispatch.dequantize(self.codec, codes, scales, keys.dtype)
+                all_keys = mx.concatenate([past_keys, keys], axis=2)
+                all_values = mx.concatenate([past_values, values], axis=2)
+            result: mx.array = mx.fast.scaled_dot_product_attention(
+                queries, all_keys, all_values, scale=scale, mask=mask
+            )
+            return result
+
+        return attend
+
+    def _check(self, keys: mx.array, values: mx.array) -> None:
         if keys.shape != values.shape:
             raise Int4NotServedError(self.layer, f"keys have {keys.shape[-1]} values a head, values {values.shape[-1]}")
         if self.head_dim == 0:
             if keys.shape[-1] % 2:
                 raise Int4NotServedError(self.layer, f"the head size {keys.shape[-1]} is odd")
             self.head_dim = keys.shape[-1]
-        return dispatch.quantize(self.codec, keys, values)
 
-    def _reserve(self, rows: int, codes: mx.array, scales: mx.array) -> None:
-        """Make room for `rows` rows; `codes` and `scales` of new tokens give the other axes."""
-        missing = rows - self.capacity
+    def _reserve(self, tokens: int, coded: Coded) -> None:
+        """Make room for `tokens` tokens; `coded` gives the other axes."""
+        missing = self._capacity_for(tokens) - self.capacity
         if missing <= 0:
             return
-        new_codes = mx.zeros((*codes.shape[:3], missing, codes.shape[4]), codes.dtype)
-        new_scales = mx.zeros((*scales.shape[:3], missing, scales.shape[4]), scales.dtype)
+        codes, scales = (mx.zeros((*a.shape[:3], missing, a.shape[4]), a.dtype) for a in coded)
         if self.codes is None or self.scales is None:
-            self.codes, self.scales = new_codes, new_scales
+            self.codes, self.scales = codes, scales
         else:
-            self.codes = mx.concatenate([self.codes, new_codes], axis=3)
-            self.scales = mx.concatenate([self.scales, new_scales], axis=3)
+            self.codes = mx.concatenate([self.codes, codes], axis=3)
+            self.scales = mx.concatenate([self.scales, scales], axis=3)
 
-    def _handles(
-        self, keys: mx.array, codes: mx.array, scales: mx.array, chunk: tuple[mx.array, mx.array] | None
-    ) -> tuple[Int4Handle, Int4Handle]:
-        attend = _Attend(self, codes, scales, chunk)
-        rows = codes.shape[3] + (0 if chunk is None else chunk[0].shape[2])
+    def _put(self, row: int, coded: Coded) -> None:
+        assert self.codes is not None
+        assert self.scales is not None
+        codes, scales = coded
+        self.codes[..., row : row + codes.shape[3], :] = codes
+        self.scales[..., row : row + scales.shape[3], :] = scales
+
+    def _first(self, rows: int) -> Coded:
+        assert self.codes is not None
+        assert self.scales is not None
+        return self.codes[..., :rows, :], self.scales[..., :rows, :]
+
+    def _handles(self, keys: mx.array, attend: Attend, rows: int) -> tuple[Int4Handle, Int4Handle]:
         shape = (*keys.shape[:2], rows, keys.shape[3])
         return Int4Handle(self.layer, attend, shape, keys.dtype), Int4Handle(self.layer, attend, shape, keys.dtype)
 
@@ -205,29 +255,9 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
 class Int4KVCache(Int4Cache):
     """The int4 counterpart of mlx-lm's KVCache: grows with the conversation."""
 
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[Int4Handle, Int4Handle]:
-        """Store new tokens and return handles to all. Shapes: `[B, Hk, L, D]` each."""
-        new_codes, new_scales = self._encode(keys, values)
-        start, end = self.offset, self.offset + keys.shape[2]
-        self._reserve(-(-end // self.step) * self.step, new_codes, new_scales)
-        assert self.codes is not None
-        assert self.scales is not None
-        self.codes[..., start:end, :] = new_codes
-        self.scales[..., start:end, :] = new_scales
-        self.offset = end
-        chunk = None if keys.shape[2] <= MAX_QUERIES else _after(keys, values, new_codes, new_scales)
-        seen = end if chunk is None else start
-        return self._handles(keys, self.codes[..., :seen, :], self.scales[..., :seen, :], chunk)
-
     def is_trimmable(self) -> bool:
         """Return True: rows at the end can always be given up."""
         return True
-
-    def trim(self, n: int) -> int:
-        """Forget the last `n` tokens; returns how many were forgotten."""
-        n = min(self.offset, n)
-        self.offset -= n
-        return n
 
     def make_mask(self, N: int, return_array: bool = False, window_size: int | None = None) -> mx.array | str | None:
         """Return the mask of `N` new tokens, as mlx-lm's KVCache does."""
@@ -235,6 +265,23 @@ class Int4KVCache(Int4Cache):
             N, offset=self.offset, return_array=return_array, window_size=window_size
         )
         return mask
+
+    def _add_chunk(self, keys: mx.array, values: mx.array) -> tuple[Int4Handle, Int4Handle]:
+        start, self.offset = self.offset, self.offset + keys.shape[2]
+        coded = dispatch.quantize(self.codec, keys, values)
+        self._write(start, coded)
+        if keys.shape[2] <= MAX_QUERIES:
+            attend = self._attend_codes(self._first(self.offset))
+        else:
+            attend = self._attend_chunk(self._first(start), keys, values, *coded)
+        return self._handles(keys, attend, self.offset)
+
+    def _write(self, start: int, coded: Coded) -> None:
+        self._reserve(start + coded[0].shape[3], coded)
+        self._put(start, coded)
+
+    def _capacity_for(self, tokens: int) -> int:
+        return max(self.capacity, -(-tokens // self.step) * self.step)
 
 
 class Int4RotatingKVCache(Int4Cache):
@@ -263,28 +310,9 @@ class Int4RotatingKVCache(Int4Cache):
         """Rows that hold a token."""
         return min(self.offset, self.max_size)
 
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[Int4Handle, Int4Handle]:
-        """Store new tokens and return handles to those in the window. Shapes: `[B, Hk, L, D]` each."""
-        new_codes, new_scales = self._encode(keys, values)
-        history = None if keys.shape[2] == 1 else self._history()
-        self._write(new_codes, new_scales)
-        assert self.codes is not None
-        assert self.scales is not None
-        if history is None:
-            rows = self.rows
-            return self._handles(keys, self.codes[..., :rows, :], self.scales[..., :rows, :], None)
-        codes, scales = history or (new_codes[..., :0, :], new_scales[..., :0, :])
-        return self._handles(keys, codes, scales, _after(keys, values, new_codes, new_scales))
-
     def is_trimmable(self) -> bool:
         """Return whether no token has left the window yet."""
         return self.offset < self.max_size
-
-    def trim(self, n: int) -> int:
-        """Forget the last `n` tokens; returns how many were forgotten. Right only while `is_trimmable`."""
-        n = min(self.offset, n)
-        self.offset -= n
-        return n
 
     def make_mask(self, N: int, return_array: bool = False, window_size: int | None = None) -> mx.array | str | None:
         """Return the mask of `N` new tokens; columns are in order for N > 1, in ring order for N = 1."""
@@ -302,12 +330,20 @@ class Int4RotatingKVCache(Int4Cache):
         age = (self.offset - rows) % self.max_size
         return age < window_size
 
-    def _history(self) -> tuple[mx.array, mx.array] | tuple[()]:
-        """Return codes and scales of at most the last `max_size - 1` tokens, oldest first; () while empty."""
-        if self.codes is None or self.scales is None or self.offset == 0:
-            return ()
-        kept = min(self.offset, self.max_size - 1)
-        first = (self.offset - kept) % self.max_size
+    def _add_chunk(self, keys: mx.array, values: mx.array) -> tuple[Int4Handle, Int4Handle]:
+        start, self.offset = self.offset, self.offset + keys.shape[2]
+        coded = dispatch.quantize(self.codec, keys, values)
+        history = self._history(start) or (coded[0][..., :0, :], coded[1][..., :0, :])
+        self._write(start, coded)
+        attend = self._attend_chunk(history, keys, values, *coded)
+        return self._handles(keys, attend, history[0].shape[3] + keys.shape[2])
+
+    def _history(self, end: int) -> Coded | None:
+        """Return at most the last `max_size - 1` tokens before token `end`, oldest first; None where there are none."""
+        if self.codes is None or self.scales is None or end == 0:
+            return None
+        kept = min(end, self.max_size - 1)
+        first = (end - kept) % self.max_size
         until_end = min(kept, self.max_size - first)
         pieces = [slice(first, first + until_end), slice(0, kept - until_end)]
         return (
@@ -315,31 +351,20 @@ class Int4RotatingKVCache(Int4Cache):
             mx.concatenate([self.scales[..., p, :] for p in pieces], axis=3),
         )
 
-    def _write(self, codes: mx.array, scales: mx.array) -> None:
-        new = codes.shape[3]
-        end = self.offset + new
-        self._reserve(min(self.max_size, -(-end // self.step) * self.step), codes, scales)
-        assert self.codes is not None
-        assert self.scales is not None
-        at = max(self.offset, end - self.max_size)
+    def _write(self, start: int, coded: Coded) -> None:
+        codes, scales = coded
+        end = start + codes.shape[3]
+        self._reserve(end, coded)
+        at = max(start, end - self.max_size)
         while at < end:
             row = at % self.max_size
             n = min(end - at, self.max_size - row)
-            taken = slice(at - self.offset, at - self.offset + n)
-            self.codes[..., row : row + n, :] = codes[..., taken, :]
-            self.scales[..., row : row + n, :] = scales[..., taken, :]
+            taken = slice(at - start, at - start + n)
+            self._put(row, (codes[..., taken, :], scales[..., taken, :]))
             at += n
-        self.offset = end
 
-
-def _after(keys: mx.array, values: mx.array, *stored: mx.array) -> tuple[mx.array, mx.array]:
-    """Return the exact chunk, to be attended to after its codes are made.
-
-    Left to itself, MLX codes the chunks of many layers together at the end, and memory peaks with all their float32
-    rows.
-    """
-    keys, values = mx.depends([keys, values], list(stored))
-    return keys, values
+    def _capacity_for(self, tokens: int) -> int:
+        return max(self.capacity, min(self.max_size, -(-tokens // self.step) * self.step))
 
 
 # load_prompt_cache looks classes up among mlx-lm's own.

@@ -258,7 +258,7 @@ def test_peak_memory_of_prefill_and_decode_is_below_the_float_caches() -> None:
 
 
 def test_handles_refuse_to_be_arrays() -> None:
-    from app.engine.kv_cache import Int4NotServedError
+    from app.engine.int4_handle import Int4NotServedError
 
     cache = Int4KVCache(5)
     keys, _ = cache.update_and_fetch(mx.zeros((1, 2, 3, 64)), mx.zeros((1, 2, 3, 64)))

@@ -166,4 +166,3 @@ def test_engagements_are_counted_by_path() -> None:
     k, v = keys_values(1, 3, 64)
     dispatch.attend(codec, k[:, :, :1], *dispatch.quantize(codec, k, v), 1.0, None)
     assert dispatch.engagements["attend/plain"] == before + 1
-    assert dispatch.backend() in dispatch.path()

@@ -1,0 +1,206 @@
+"""The fused kernels' host side: which shapes they take, how they are cut into threadgroups, and their launches.
+
+Shapes as in `kernels.reference`. Every function here expects that `reason_against` returned "".
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from kernels import sources
+from kernels.codec import Codec
+from kernels.layout import SCALE_DTYPE
+from kernels.rotation import RotationKind
+
+HEAD_SIZES = (64, 128, 256)
+"""Head sizes that attention is fused for; the other kernels take any even one."""
+_FLOAT_TYPES = (mx.float16, mx.bfloat16, mx.float32)
+_THREADGROUPS = 132
+"""How many threadgroups the first pass aims at: about one for each core of a large GPU."""
+_SPLIT_SIMDS = 4
+_MERGE_SIMDS = 8
+_MOST_BLOCKS = 128
+
+
+def reason_against(codec: Codec, query_heads: int, kv_heads: int, capacity: int, dtype: mx.Dtype) -> str:
+    """Return why decode attention on these shapes is not fused, or ""."""
+    if codec.rotation.kind is not RotationKind.SRFT:
+        return f"no fused kernel for the rotation {codec.rotation.kind.value}"
+    if codec.layout.head_dim not in HEAD_SIZES:
+        return f"no fused kernel for head size {codec.layout.head_dim}"
+    if dtype not in _FLOAT_TYPES:
+        return f"no fused kernel for {dtype}"
+    if query_heads // kv_heads > 8 and (query_heads // kv_heads) % 8:
+        return f"no fused kernel for {query_heads // kv_heads} query heads a key/value head"
+    if capacity % 32:
+        return f"no fused kernel for a cache of {capacity} rows"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How the first pass is cut: `sets` threadgroups share a kv head's query heads, `blocks` its tokens."""
+
+    sets: int
+    tile: int
+    blocks: int
+
+
+@functools.lru_cache(maxsize=4096)
+def split_for(query_heads: int, kv_heads: int, head_dim: int, tokens: int) -> Split:
+    """Return the cut of the first pass.
+
+    Short caches are bound by the latency of one threadgroup's work, so their query heads are spread thinly; long ones
+    by reading, so that every word is read once, or twice where few kv heads alone would leave cores idle. Tiles of 32
+    tokens need more registers than a head size of 256 leaves.
+    """
+    heads = query_heads // kv_heads
+    most_sets = max(n for n in range(1, heads + 1) if heads % n == 0 and heads // n >= min(heads, 2))
+    fewest_sets = next(n for n in range(1, heads + 1) if heads % n == 0 and heads // n <= 8)
+    two_sets = max(fewest_sets, 2 if heads % 2 == 0 else 1)
+    if tokens <= 2048:
+        sets, tile = max(fewest_sets, most_sets), 16
+    elif head_dim == 256:
+        sets, tile = two_sets, 16
+    elif kv_heads < 8 and tokens <= 32768:
+        sets, tile = two_sets, 32
+    else:
+        sets, tile = fewest_sets, 32
+    tiles = -(-tokens // (tile * _SPLIT_SIMDS))
+    blocks = max(1, min(tiles, _MOST_BLOCKS, max(8, _THREADGROUPS * (2 if tokens > 8192 else 1) // (kv_heads * sets))))
+    return Split(sets, tile, blocks)
+
+
+def quantize(codec: Codec, backend: str, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+    """Code keys and values in one launch."""
+    B, Hk, L, D = keys.shape
+    codes, scales = sources.launch(
+        sources.APPEND,
+        backend,
+        [mx.contiguous(keys), mx.contiguous(values), codec.table()],
+        [("T", keys.dtype), *_row_template(codec), ("HQ", 0), ("HK", Hk)],
+        (2 * Hk, L, B),
+        _threads(D),
+        _coded(codec, B, Hk, L),
+    )
+    return codes, scales
+
+
+def quantize_and_rotate(
+    codec: Codec, backend: str, queries: mx.array, keys: mx.array, values: mx.array, scale: float
+) -> tuple[mx.array, mx.array, mx.array, mx.array]:
+    """Code keys and values and rotate the queries in one launch.
+
+    Returns codes, scales, rotated queries (abs-max 1) `[B, Hq, L, D]` float32 and their factors `[B, Hq, L]`.
+    """
+    B, Hq, L, D = queries.shape
+    Hk = keys.shape[1]
+    codes, scales, rotated, factors = sources.launch(
+        sources.APPEND_AND_ROTATE,
+        backend,
+        [*(mx.contiguous(a) for a in (queries, keys, values)), codec.table(scale * math.log2(math.e))],
+        [("T", keys.dtype), *_row_template(codec), ("HQ", Hq), ("HK", Hk)],
+        (Hq + 2 * Hk, L, B),
+        _threads(D),
+        [*_coded(codec, B, Hk, L), ((B, Hq, L, D), mx.float32), ((B, Hq, L), mx.float32)],
+    )
+    return codes, scales, rotated, factors
+
+
+def attend(
+    codec: Codec,
+    backend: str,
+    rotated: mx.array,
+    factors: mx.array,
+    codes: mx.array,
+    scales: mx.array,
+    tokens: int,
+    dtype: mx.Dtype,
+) -> mx.array:
+    """Attend one query token on the first `tokens` rows of whole buffers. Returns `[B, Hq, 1, D]` of `dtype`."""
+    B, Hq, _, D = rotated.shape
+    Hk = codes.shape[2]
+    split = split_for(Hq, Hk, D, tokens)
+    sums, parts = sources.launch(
+        sources.ATTEND_SPLIT,
+        backend,
+        [rotated, factors, codes, scales, scales[0, 0, 0, :tokens, 0]],
+        [
+            ("D", D),
+            ("G", codec.group_size),
+            ("HK", Hk),
+            ("SETS", split.sets),
+            ("HEADS", Hq // Hk // split.sets),
+            ("TILE", split.tile),
+            ("SIMDS", _SPLIT_SIMDS),
+        ],
+        (split.blocks, Hk * split.sets, B),
+        _SPLIT_SIMDS * 32,
+        [((B, Hq, split.blocks, D), mx.float32), ((B, Hq, split.blocks, 2), mx.float32)],
+    )
+    (result,) = sources.launch(
+        sources.ATTEND_MERGE,
+        backend,
+        [sums, parts, codec.table()],
+        [
+            ("T", dtype),
+            ("D", D),
+            ("N1", _first_factor(D)),
+            ("MU", codec.mu is not None),
+            ("LAMBDA", codec.lam is not None),
+            ("HQ", Hq),
+            ("HK", Hk),
+            ("SIMDS", _MERGE_SIMDS),
+            ("MAX_BLOCKS", 32 * -(-split.blocks // 32)),
+        ],
+        (Hq, B, 1),
+        _MERGE_SIMDS * 32,
+        [((B, Hq, 1, D), dtype)],
+    )
+    return result
+
+
+def dequantize(codec: Codec, backend: str, codes: mx.array, scales: mx.array, dtype: mx.Dtype) -> mx.array:
+    """Expand codes in one launch. Returns `[2, B, Hk, S, D]` of `dtype`."""
+    _, B, Hk, S, _ = codes.shape
+    D = codec.layout.head_dim
+    (expanded,) = sources.launch(
+        sources.DEQUANTIZE,
+        backend,
+        [mx.contiguous(codes), mx.contiguous(scales), codec.table()],
+        [("T", dtype), *_row_template(codec), ("HK", Hk)],
+        (S, Hk, 2 * B),
+        _threads(D),
+        [((2, B, Hk, S, D), dtype)],
+    )
+    return expanded
+
+
+def _row_template(codec: Codec) -> list[tuple[str, object]]:
+    D = codec.layout.head_dim
+    return [
+        ("D", D),
+        ("G", codec.group_size),
+        ("N1", _first_factor(D)),
+        ("THREADS", _threads(D)),
+        ("MU", codec.mu is not None),
+        ("LAMBDA", codec.lam is not None),
+    ]
+
+
+def _coded(codec: Codec, B: int, Hk: int, L: int) -> list[tuple[tuple[int, ...], mx.Dtype]]:
+    layout = codec.layout
+    return [((2, B, Hk, L, layout.words), mx.uint32), ((2, B, Hk, L, layout.groups), SCALE_DTYPE)]
+
+
+def _threads(head_dim: int) -> int:
+    return 32 * -(-head_dim // 32)
+
+
+@functools.cache
+def _first_factor(head_dim: int) -> int:
+    """Return the even divisor of the head size that leaves the least work: the one nearest its square root."""
+    divisors = [n for n in range(2, head_dim + 1, 2) if head_dim % n == 0]
+    return min(divisors, key=lambda n: (n + head_dim // n, n))
