@@ -17,11 +17,12 @@ from kernels.rotation import RotationKind
 HEAD_SIZES = (64, 128, 256)
 """Head sizes that attention is fused for; the other kernels take any even one."""
 _FLOAT_TYPES = (mx.float16, mx.bfloat16, mx.float32)
-_THREADGROUPS = 132
-"""How many threadgroups the first pass aims at: about one for each core of a large GPU."""
+_THREADGROUPS = 256
+"""How many threadgroups the first pass aims at: about two for each core of a large GPU."""
 _SPLIT_SIMDS = 4
 _MERGE_SIMDS = 8
 _MOST_BLOCKS = 128
+_MOST_HEADS = 8
 
 
 def reason_against(codec: Codec, query_heads: int, kv_heads: int, capacity: int, dtype: mx.Dtype) -> str:
@@ -50,27 +51,20 @@ class Split:
 
 @functools.lru_cache(maxsize=4096)
 def split_for(query_heads: int, kv_heads: int, head_dim: int, tokens: int) -> Split:
-    """Return the cut of the first pass.
+    """Return the cut of the first pass: one rule for all shapes, from a scan of sets, tiles and blocks on an H200.
 
-    Short caches are bound by the latency of one threadgroup's work, so their query heads are spread thinly; long ones
-    by reading, so that every word is read once, or twice where few kv heads alone would leave cores idle. Tiles of 32
-    tokens need more registers than a head size of 256 leaves.
+    Up to 2,048 tokens time is one threadgroup's latency: small tiles, every tile a threadgroup's own. Beyond, reading
+    counts: tiles of 32 tokens, where the head size leaves registers for them. Query heads are spread over as many sets
+    as leave the launch within its threadgroups, since each set reads the codes again.
     """
     heads = query_heads // kv_heads
-    most_sets = max(n for n in range(1, heads + 1) if heads % n == 0 and heads // n >= min(heads, 2))
-    fewest_sets = next(n for n in range(1, heads + 1) if heads % n == 0 and heads // n <= 8)
-    two_sets = max(fewest_sets, 2 if heads % 2 == 0 else 1)
-    if tokens <= 2048:
-        sets, tile = max(fewest_sets, most_sets), 16
-    elif head_dim == 256:
-        sets, tile = two_sets, 16
-    elif kv_heads < 8 and tokens <= 32768:
-        sets, tile = two_sets, 32
-    else:
-        sets, tile = fewest_sets, 32
-    tiles = -(-tokens // (tile * _SPLIT_SIMDS))
-    blocks = max(1, min(tiles, _MOST_BLOCKS, max(8, _THREADGROUPS * (2 if tokens > 8192 else 1) // (kv_heads * sets))))
-    return Split(sets, tile, blocks)
+    tile = 16 if tokens <= 2048 or head_dim == 256 else 32
+    tiles = min(-(-tokens // (tile * _SPLIT_SIMDS)), _MOST_BLOCKS)
+    choices = [n for n in range(1, heads + 1) if heads % n == 0 and heads // n <= _MOST_HEADS]
+    sets = max((n for n in choices if kv_heads * n * tiles <= _THREADGROUPS), default=choices[0])
+    # Long caches of many heads hide more latency with twice the threadgroups.
+    most = _THREADGROUPS * (2 if tokens > 32768 else 1)
+    return Split(sets, tile, max(1, min(tiles, most // (kv_heads * sets))))
 
 
 def quantize(codec: Codec, backend: str, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
