@@ -166,7 +166,7 @@ def _machine(backend: str) -> dict[str, Any]:
         mlx_version = str(getattr(mx, "__version__", ""))
     return {
         "backend": backend,
-        "device": {k: v for k, v in mx.device_info().items() if isinstance(v, str | int)},
+        "device": {k: v for k, v in mx.device_info().items() if k in ("device_name", "architecture", "total_memory")},
         "mlx_version": mlx_version,
         "python_version": platform.python_version(),
         "os": f"{platform.system()} {platform.release()}",

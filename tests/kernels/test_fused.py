@@ -63,7 +63,7 @@ def test_dequantize_gives_the_references_rows(head_dim: int, calibrated: bool) -
     assert relative(fused.dequantize(codec, "metal", codes, scales, mx.float32), right) < 2e-6
 
 
-@pytest.mark.parametrize(("hq", "hk", "head_dim"), [(12, 2, 128), (4, 1, 256), (32, 8, 64), (8, 8, 128)])
+@pytest.mark.parametrize(("hq", "hk", "head_dim"), [(12, 2, 128), (4, 1, 256), (32, 8, 64), (8, 8, 128), (14, 2, 64)])
 @pytest.mark.parametrize(("group_size", "calibrated"), [(32, False), (32, True), (64, True)])
 @pytest.mark.parametrize("tokens", [1, 43, 127, 700])
 def test_attention_equals_the_reference_on_the_same_bytes(
