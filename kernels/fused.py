@@ -23,6 +23,8 @@ _SPLIT_SIMDS = 4
 _MERGE_SIMDS = 8
 _MOST_BLOCKS = 128
 _MOST_HEADS = 8
+_THREADGROUP_BYTES = 32768
+"""Threadgroup memory that every Apple GPU has."""
 
 
 def reason_against(codec: Codec, query_heads: int, kv_heads: int, capacity: int, dtype: mx.Dtype) -> str:
@@ -33,7 +35,7 @@ def reason_against(codec: Codec, query_heads: int, kv_heads: int, capacity: int,
         return f"no fused kernel for head size {codec.layout.head_dim}"
     if dtype not in _FLOAT_TYPES:
         return f"no fused kernel for {dtype}"
-    if query_heads // kv_heads > 8 and (query_heads // kv_heads) % 8:
+    if not _possible_sets(query_heads // kv_heads, codec.layout.head_dim, 32):
         return f"no fused kernel for {query_heads // kv_heads} query heads a key/value head"
     if capacity % 32:
         return f"no fused kernel for a cache of {capacity} rows"
@@ -60,11 +62,37 @@ def split_for(query_heads: int, kv_heads: int, head_dim: int, tokens: int) -> Sp
     heads = query_heads // kv_heads
     tile = 16 if tokens <= 2048 or head_dim == 256 else 32
     tiles = min(-(-tokens // (tile * _SPLIT_SIMDS)), _MOST_BLOCKS)
-    choices = [n for n in range(1, heads + 1) if heads % n == 0 and heads // n <= _MOST_HEADS]
+    choices = _possible_sets(heads, head_dim, tile)
     sets = max((n for n in choices if kv_heads * n * tiles <= _THREADGROUPS), default=choices[0])
     # Long caches of many heads hide more latency with twice the threadgroups.
     most = _THREADGROUPS * (2 if tokens > 32768 else 1)
     return Split(sets, tile, max(1, min(tiles, most // (kv_heads * sets))))
+
+
+def splits_for(query_heads: int, kv_heads: int, head_dim: int) -> list[Split]:
+    """Return one cut of every kind that `split_for` gives these heads over all lengths: each is compiled apart."""
+    kinds: dict[tuple[int, int], Split] = {}
+    for tokens in (256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072):
+        split = split_for(query_heads, kv_heads, head_dim, tokens)
+        kinds.setdefault((split.sets, split.tile), split)
+    return list(kinds.values())
+
+
+def _possible_sets(heads: int, head_dim: int, tile: int) -> list[int]:
+    """Return the numbers of sets that `heads` query heads can be cut into, fewest first."""
+    return [
+        n
+        for n in range(1, heads + 1)
+        if heads % n == 0
+        and heads // n <= _MOST_HEADS
+        and _split_bytes(heads // n, head_dim, tile) <= _THREADGROUP_BYTES
+    ]
+
+
+def _split_bytes(heads: int, head_dim: int, tile: int) -> int:
+    """Return the threadgroup memory of the first pass, as attend_split.metal lays it out, with groups of 32."""
+    packs = 4 * heads * (head_dim // 32) + _SPLIT_SIMDS * tile * (head_dim // 32) * -(-heads // 8)
+    return 16 * packs + 4 * (2 * _SPLIT_SIMDS * heads) + 4 * (_SPLIT_SIMDS * heads * head_dim)
 
 
 def quantize(codec: Codec, backend: str, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
@@ -112,11 +140,15 @@ def attend(
     scales: mx.array,
     tokens: int,
     dtype: mx.Dtype,
+    split: Split | None = None,
 ) -> mx.array:
-    """Attend one query token on the first `tokens` rows of whole buffers. Returns `[B, Hq, 1, D]` of `dtype`."""
+    """Attend one query token on the first `tokens` rows of whole buffers. Returns `[B, Hq, 1, D]` of `dtype`.
+
+    `split` is `split_for`'s cut unless another one is to be tried.
+    """
     B, Hq, _, D = rotated.shape
     Hk = codes.shape[2]
-    split = split_for(Hq, Hk, D, tokens)
+    split = split or split_for(Hq, Hk, D, tokens)
     sums, parts = sources.launch(
         sources.ATTEND_SPLIT,
         backend,

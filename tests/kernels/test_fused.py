@@ -115,6 +115,29 @@ def test_a_decode_step_reads_the_cache_once(on_metal_host) -> None:
     assert split.traffic["codes"].read <= cut.sets * codes.nbytes + prefetched
 
 
+@pytest.mark.parametrize(
+    ("hq", "hk", "head_dim"), [(12, 2, 128), (8, 1, 256), (4, 1, 256), (64, 8, 128), (32, 8, 64), (28, 4, 128)]
+)
+def test_every_cut_fits_an_apple_gpu_and_computes_the_same(on_metal_host, hq: int, hk: int, head_dim: int) -> None:
+    codec = codec_of(head_dim, 32, hk, False)
+    codes, scales = reference.quantize(codec, mx.random.normal((2, 1, hk, 512, head_dim), key=mx.random.key(9)))
+    rotated = mx.random.uniform(-1, 1, (1, hq, 1, head_dim), key=mx.random.key(10))
+    factors = mx.ones((1, hq, 1))
+    splits = fused.splits_for(hq, hk, head_dim)
+    assert len(splits) > 1
+    results = [fused.attend(codec, "metal", rotated, factors, codes, scales, 300, mx.float32, s) for s in splits]
+    for result in results[1:]:
+        assert relative(result, results[0]) < 2e-3
+    assert max(launch.threadgroup_bytes for launch in on_metal_host.launches) <= 32768
+
+
+def test_no_cut_is_too_large_for_a_threadgroup() -> None:
+    for heads in (1, 2, 3, 4, 5, 6, 7, 8, 12, 16):
+        for head_dim in fused.HEAD_SIZES:
+            for split in fused.splits_for(heads * 4, 4, head_dim):
+                assert fused._split_bytes(heads // split.sets, head_dim, split.tile) <= 32768
+
+
 @pytest.fixture
 def metal_dispatch(monkeypatch: pytest.MonkeyPatch):
     """Let dispatch believe in a Metal GPU; the emulator answers."""
@@ -142,8 +165,10 @@ def test_a_kernel_that_computes_wrongly_or_not_at_all_is_not_engaged(monkeypatch
     codec = codec_of(64, 32, 2, False)
     queries = mx.zeros((1, 4, 1, 64), mx.float16)
     real = fused.attend
-    monkeypatch.setattr(fused, "attend", lambda *a: real(*a) * 1.05)
-    assert dispatch.reason_against(codec, queries, 2, 256) == "the fused kernel computes wrongly on this GPU"
+    for factor in (1.05, float("nan")):
+        dispatch._trial.cache_clear()
+        monkeypatch.setattr(fused, "attend", lambda *a, factor=factor: real(*a) * factor)
+        assert dispatch.reason_against(codec, queries, 2, 256) == "the fused kernel computes wrongly on this GPU"
 
     def refuse(*_: object) -> mx.array:
         raise RuntimeError("the compiler says no")
