@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from PySide6.QtCore import QSettings, QTimer
+from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import QApplication, QMessageBox
 from qasync import QEventLoop
 
@@ -18,7 +19,7 @@ from app.engine.command import engine_command
 from app.errors import NibbleError
 from app.log import start_logging
 from app.paths import Paths, default_paths
-from app.resources import starter_model_path
+from app.resources import icon_path, starter_model_path
 from app.settings.file import load_settings
 from app.store.store import Store
 from app.ui.main_window import MainWindow
@@ -86,6 +87,7 @@ def main(argv: Sequence[str]) -> int:
     application = QApplication(list(argv))
     application.setApplicationName("Nibble")
     application.setApplicationVersion(__version__)
+    application.setWindowIcon(QIcon(str(icon_path())))
     application.setQuitOnLastWindowClosed(False)
     try:
         paths = default_paths()

@@ -60,6 +60,8 @@ def _attention(caches: Sequence[Any]) -> str:
     fused = sum(not reason for reason in steps)
     if not any(isinstance(c, Int4Cache) for c in caches):
         return "MLX attention"
+    if not steps:
+        return "MLX attention, prefill so far"
     if not fused:
         return "plain MLX operations"
     return "fused kernels" if fused == len(steps) else f"fused kernels in {fused} of {len(steps)} int4 layers"

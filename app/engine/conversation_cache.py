@@ -30,6 +30,10 @@ class ConversationCaches:
         self._make = make
         self._kept: OrderedDict[str, ConversationCache] = OrderedDict()
 
+    def fresh(self, mode: CacheMode, group_size: int) -> ConversationCache:
+        """Return an empty cache that belongs to no conversation yet."""
+        return ConversationCache(mode, group_size, self._make(mode, group_size), [])
+
     def take(
         self, chat_id: str, mode: CacheMode, group_size: int, prompt: Sequence[int]
     ) -> tuple[ConversationCache, int]:
@@ -48,7 +52,7 @@ class ConversationCaches:
                 return kept, common
         # Freed before the new one grows: a switch of mode must not hold both.
         del kept
-        return ConversationCache(mode, group_size, self._make(mode, group_size), []), 0
+        return self.fresh(mode, group_size), 0
 
     def give_back(self, chat_id: str, cache: ConversationCache) -> None:
         """Keep `cache` for the conversation's next turn."""

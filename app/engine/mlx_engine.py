@@ -80,7 +80,7 @@ class MlxEngine:
         cache, reused = (
             self._conversations.take(request.chat_id, options.cache_mode, options.group_size, prompt)
             if request.reuse_cache
-            else (self._fresh_cache(request), 0)
+            else (self._conversations.fresh(options.cache_mode, options.group_size), 0)
         )
         reply = _Reply(self._open, request, cache, prompt, reused, begun, emit, cancelled)
         try:
@@ -120,11 +120,6 @@ class MlxEngine:
         self._open = None
         self._conversations = None
         mx.clear_cache()
-
-    def _fresh_cache(self, request: Generate) -> ConversationCache:
-        assert self._open is not None
-        mode, group_size = request.options.cache_mode, request.options.group_size
-        return ConversationCache(mode, group_size, make_caches(self._open.model, self._open.plan, mode, group_size), [])
 
 
 class _CancelledError(Exception):

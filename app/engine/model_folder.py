@@ -149,9 +149,9 @@ def _prepare_for_cpu(model: Any) -> tuple[str, ...]:
 
 
 def _warm_up(model: Any, plan: CachePlan) -> None:
-    """Run a few tokens in both modes: the first use compiles kernels, and no reply should pay for that."""
-    for mode in CacheMode:
-        caches = make_caches(model, plan, mode, GROUP_SIZES[0])
+    """Run a few tokens in every mode: the first use compiles kernels, and no reply should pay for that."""
+    for mode, group_size in [(CacheMode.FP16, GROUP_SIZES[0]), *((CacheMode.INT4, g) for g in GROUP_SIZES)]:
+        caches = make_caches(model, plan, mode, group_size)
         for tokens in (2 * MAX_QUERIES, 2 * MAX_QUERIES, 1):
             mx.eval(model(mx.zeros((1, tokens), mx.int32), cache=caches))
     mx.clear_cache()

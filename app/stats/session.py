@@ -41,11 +41,6 @@ class Session:
         """Return all replies, the first first."""
         return tuple(self._rows)
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no reply has ended yet."""
-        return not self._rows
-
 
 def _note_text(note: LayerNote) -> str:
     return f"{', '.join(str(i) for i in note.layers)}: {note.reason}"

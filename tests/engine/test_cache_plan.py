@@ -138,6 +138,9 @@ def test_figures_of_an_int4_conversation() -> None:
     assert figures.used_bytes == 300 * row * 4.5 / 8
     assert figures.allocated_bytes == 512 * row * 4.5 / 8
     assert figures.ratio == pytest.approx(32 / 9)
+    assert figures.path == "cpu, MLX attention, prefill so far"
+    mx.eval(model(mx.zeros((1, 1), mx.int32), cache=caches))
+    assert cache_figures(caches, plan, CacheMode.INT4, 32, 301).path == "cpu, plain MLX operations"
 
 
 def test_figures_of_mlx_lms_own_caches() -> None:
