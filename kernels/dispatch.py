@@ -2,18 +2,19 @@
 
 A fused kernel runs where there is a GPU, where it takes the shapes, and where it has shown on this very device that it
 computes what the reference computes; everywhere else the plain operations of `kernels.reference` run. `reason_against`
-says why a shape is not served.
+says why a decode step is not fused.
 """
 
 import functools
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import mlx.core as mx
 
-from kernels import fused, reference
+from kernels import bulk, cuts, fused, reference
 from kernels.codec import Codec
+from kernels.layout import SCALE_DTYPE
 from kernels.rotation import Rotation, RotationKind
 
 _log = logging.getLogger(__name__)
@@ -37,122 +38,239 @@ def quantize(codec: Codec, keys: mx.array, values: mx.array) -> tuple[mx.array, 
 
     Shapes: `[B, Hk, L, D]` each, to codes `[2, B, Hk, L, W]` and scales `[2, B, Hk, L, N]`. Raises ValueError.
     """
-    _check_rows(codec, keys, values)
-    engagements["quantize/plain"] += 1
-    return reference.quantize(codec, mx.stack([keys, values]))
+    _check_rows("quantize", codec, keys, values)
+    if _bulk_reason(codec, keys.dtype, keys.shape[1]):
+        engagements["quantize/plain"] += 1
+        return reference.quantize(codec, mx.stack([keys, values]))
+    engagements["quantize/fused"] += 1
+    return bulk.quantize(codec, backend(), keys, values)
 
 
 def dequantize(codec: Codec, codes: mx.array, scales: mx.array, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
-    """Return approximate keys and values. Shapes: `[2, B, Hk, S, ...]` to `[B, Hk, S, D]` each, of `dtype`."""
-    engagements["dequantize/plain"] += 1
-    return reference.dequantize(codec, codes, scales, dtype)
+    """Return approximate keys and values. Shapes: `[2, B, Hk, S, ...]` to `[B, Hk, S, D]` each, of `dtype`.
+
+    Raises ValueError.
+    """
+    _check_coded("dequantize", codec, codes, scales)
+    if _bulk_reason(codec, dtype, codes.shape[2]):
+        engagements["dequantize/plain"] += 1
+        return reference.dequantize(codec, codes, scales, dtype)
+    engagements["dequantize/fused"] += 1
+    expanded = bulk.dequantize(codec, backend(), codes, scales, dtype)
+    return expanded[0], expanded[1]
 
 
 def attend(
     codec: Codec, queries: mx.array, codes: mx.array, scales: mx.array, scale: float, mask: mx.array | str | None
 ) -> mx.array:
-    """Attend on the codes; shapes as `kernels.reference.attend`. Raises ValueError on shapes that do not fit."""
-    _check_queries(codec, queries, codes.shape[2])
+    """Attend on codes that hold the new tokens already; shapes as `kernels.reference.attend`. Raises ValueError."""
+    _check_coded("attend", codec, codes, scales)
+    _check_queries("attend", codec, queries, codes.shape[2])
     engagements["attend/plain"] += 1
     return reference.attend(codec, queries, codes, scales, scale, mask)
 
 
-@dataclass(frozen=True, slots=True)
-class Rotated:
-    """A decode step's queries, ready for fused attention, and the codes of its new token."""
+def append_and_attend(
+    codec: Codec,
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    codes: mx.array,
+    scales: mx.array,
+    position: mx.array,
+    tokens: int,
+    scale: float,
+    mask: mx.array | str | None = None,
+    window: int = 0,
+) -> tuple[mx.array, mx.array]:
+    """Code 1 to 8 new tokens into the cache's own buffers, IN PLACE and behind MLX's back, and attend on all of them.
 
-    queries: mx.array
-    factors: mx.array
-    codes: mx.array
-    scales: mx.array
+    Where `reason_against` is "" only. Each new token sees all before it, itself included, that the mask leaves it.
 
-
-def quantize_and_rotate(codec: Codec, queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> Rotated:
-    """Code a step's keys and values and rotate its queries, in one fused launch. Where `reason_against` is "" only."""
-    _check_rows(codec, keys, values)
-    _check_queries(codec, queries, keys.shape[1])
-    engagements["quantize/fused"] += 1
-    codes, scales, rotated, factors = fused.quantize_and_rotate(codec, backend(), queries, keys, values, scale)
-    return Rotated(rotated, factors, codes, scales)
-
-
-def attend_rotated(
-    codec: Codec, step: Rotated, codes: mx.array, scales: mx.array, tokens: int, dtype: mx.Dtype
-) -> mx.array:
-    """Attend on the first `tokens` rows of whole buffers, fused. Where `reason_against` is "" only.
-
-    Shapes: codes `[2, B, Hk, capacity, W]`, scales `[2, B, Hk, capacity, N]`; returns `[B, Hq, 1, D]` of `dtype`.
+    Shapes: queries `[B, Hq, L, D]`, keys and values `[B, Hk, L, D]`; codes `[2, B, Hk, capacity, W]` and scales
+    `[2, B, Hk, capacity, N]`, whole: rows `position` and on are written, in a ring of `window` rows modulo that (L is
+    1 then). `position` is `start_position` of the tokens before this step, or what the last step returned: only that
+    orders one step after another. `tokens` counts the tokens after the step. A mask is bool `[.., L, rows]`, a column
+    a row of the cache. Returns the result `[B, Hq, L, D]` and the next position. Raises ValueError.
     """
-    engagements["attend/fused"] += 1
-    return fused.attend(codec, backend(), step.queries, step.factors, codes, scales, tokens, dtype)
+    _check_rows("append_and_attend", codec, keys, values)
+    _check_coded("append_and_attend", codec, codes, scales)
+    _check_queries("append_and_attend", codec, queries, keys.shape[1])
+    _check("append_and_attend", "queries of as many tokens as keys", queries.shape[2], keys.shape[2])
+    _check("append_and_attend", "buffers of batch and heads", codes.shape[1:3], keys.shape[:2])
+    _check("append_and_attend", "keys of the queries' type", keys.dtype, queries.dtype)
+    _check("append_and_attend", "a position", (position.shape, position.dtype), ((fused.POSITION_SIZE,), mx.int32))
+    rows, capacity = min(tokens, window or tokens), codes.shape[3]
+    if rows > capacity:
+        raise ValueError(f"[append_and_attend] expected at most {capacity} rows, got {rows}.")
+    engagements["append_and_attend/fused"] += 1
+    return fused.append_and_attend(
+        codec, backend(), queries, keys, values, codes, scales, position, tokens, scale, mask, window
+    )
 
 
-def reason_against(codec: Codec, queries: mx.array, kv_heads: int, capacity: int) -> str:
-    """Return why a decode step of these shapes is not fused, or ""."""
+def start_position(tokens: int) -> mx.array:
+    """Return the position of a step that comes after `tokens` tokens; computed on the device, where it is read."""
+    return mx.zeros((fused.POSITION_SIZE,), mx.int32) + tokens
+
+
+def reason_against(
+    codec: Codec,
+    queries: mx.array,
+    kv_heads: int,
+    capacity: int,
+    tokens: int,
+    mask: mx.array | str | None = None,
+    window: int = 0,
+) -> str:
+    """Return why a step of these shapes is not fused, or ""; arguments as of `append_and_attend`, said once each."""
     where = backend()
     if where == "cpu":
         return "there is no GPU"
-    if queries.shape[2] != 1:
-        return "more than one new token"
-    return fused.reason_against(codec, queries.shape[1], kv_heads, capacity, queries.dtype) or _trial(
-        where,
-        codec.rotation.dim,
-        codec.group_size,
-        codec.mu is not None,
-        codec.lam is not None,
-        queries.shape[1],
-        kv_heads,
-        queries.dtype,
-    )
+    _, Hq, L, D = queries.shape
+    reason = fused.reason_against(codec, queries, kv_heads, capacity, mask, window)
+    if not reason:
+        vectors = Hq // kv_heads * L
+        # One new token at a time is what a reply is made of: no length of it may fail in the middle.
+        kinds = (
+            cuts.kinds_of_cut(where, vectors, kv_heads, D)
+            if L == 1
+            else [cuts.cut_for(where, vectors, kv_heads, D, tokens).kind]
+        )
+        shape = (D, codec.group_size, codec.mu is not None, codec.lam is not None)
+        reasons = (_trial(where, *shape, Hq, kv_heads, L, queries.dtype, window > 0, kind) for kind in kinds)
+        reason = next(filter(None, reasons), "")
+    if reason:
+        _say(reason)
+    return reason
+
+
+@functools.cache
+def _say(reason: str) -> None:
+    _log.info("decode steps are not fused: %s", reason)
 
 
 @functools.cache
 def _trial(
-    where: str, head_dim: int, group_size: int, centred: bool, scaled: bool, Hq: int, Hk: int, dtype: mx.Dtype
+    where: str,
+    head_dim: int,
+    group_size: int,
+    centred: bool,
+    scaled: bool,
+    Hq: int,
+    Hk: int,
+    L: int,
+    dtype: mx.Dtype,
+    ring: bool,
+    cut: cuts.Cut,
 ) -> str:
-    """Run one step through the fused kernels, in every cut, and through the reference; return what is wrong, or "".
+    """Run one step through the fused kernel, in one cut, and through the reference; return what is wrong, or "".
 
     A kernel that a driver's compiler refuses, or that computes something else there, must cost speed and not the reply.
     """
-    tokens, capacity = 300, 512
+    before, capacity = 300, 512
+    tokens, scale = before + L, head_dim**-0.5
+    codec = _trial_codec(head_dim, group_size, centred, scaled, Hk)
+    rows = mx.random.normal((2, 1, Hk, capacity, head_dim), key=mx.random.key(1)).astype(dtype)
+    queries = mx.random.normal((1, Hq, L, head_dim), key=mx.random.key(2)).astype(dtype)
+
+    def error() -> float:
+        codes, scales = reference.quantize(codec, rows)
+        # The new rows are the kernel's to write: until then they hold something else.
+        stale = (mx.arange(capacity) >= before)[:, None]
+        buffers = (mx.where(stale, mx.array(0, codes.dtype), codes), mx.where(stale, mx.array(1, SCALE_DTYPE), scales))
+        mx.eval(buffers)
+        new_rows = (rows[0, :, :, before:tokens], rows[1, :, :, before:tokens])
+        position, window = start_position(before), capacity if ring else 0
+        got, done = fused.append_and_attend(
+            codec, where, queries, *new_rows, *buffers, position, tokens, scale, window=window, cut=cut
+        )
+        mx.eval(got, done)
+        right = (codes[..., :tokens, :], scales[..., :tokens, :])
+        written = (buffers[0][..., :tokens, :], buffers[1][..., :tokens, :])
+        return max(
+            _difference(got, reference.attend(codec, queries, *right, scale, "causal" if L > 1 else None)),
+            _difference(*(mx.stack(list(reference.dequantize(codec, *c, mx.float32))) for c in (written, right))),
+        )
+
+    return _verdict(error, f"append_and_attend {Hq},{Hk},{head_dim} {dtype} {cut}")
+
+
+def _bulk_reason(codec: Codec, dtype: mx.Dtype, Hk: int) -> str:
+    """Return why many rows are not coded or expanded by a fused kernel, or ""."""
+    where = backend()
+    if where == "cpu":
+        return "there is no GPU"
+    shape = (codec.layout.head_dim, codec.group_size, codec.mu is not None, codec.lam is not None)
+    return bulk.reason_against(codec, dtype) or _bulk_trial(where, *shape, Hk, dtype)
+
+
+@functools.cache
+def _bulk_trial(
+    where: str, head_dim: int, group_size: int, centred: bool, scaled: bool, Hk: int, dtype: mx.Dtype
+) -> str:
+    """Code and expand some rows through the fused kernels and the reference; return what is wrong, or ""."""
+    codec = _trial_codec(head_dim, group_size, centred, scaled, Hk)
+    rows = mx.random.normal((2, 1, Hk, 70, head_dim), key=mx.random.key(1)).astype(dtype)
+
+    def error() -> float:
+        right = mx.stack(list(reference.dequantize(codec, *reference.quantize(codec, rows), mx.float32)))
+        return _difference(bulk.dequantize(codec, where, *bulk.quantize(codec, where, *rows), dtype), right)
+
+    return _verdict(error, f"quantize and dequantize {head_dim} {dtype}")
+
+
+def _trial_codec(head_dim: int, group_size: int, centred: bool, scaled: bool, Hk: int) -> Codec:
     constants = mx.random.uniform(0.5, 1.5, (2, 2, Hk, head_dim), key=mx.random.key(0))
     rotation = Rotation(RotationKind.SRFT, head_dim, 0)
-    codec = Codec(rotation, group_size, constants[0] if centred else None, constants[1] if scaled else None)
-    rows = mx.random.normal((2, 1, Hk, capacity, head_dim), key=mx.random.key(1)).astype(dtype)
-    queries = mx.random.normal((1, Hq, 1, head_dim), key=mx.random.key(2)).astype(dtype)
-    scale = head_dim**-0.5
+    return Codec(rotation, group_size, constants[0] if centred else None, constants[1] if scaled else None)
+
+
+def _verdict(error: Callable[[], float], what: str) -> str:
     try:
-        codes, scales = reference.quantize(codec, rows)
-        last = tokens - 1
-        new_rows = (rows[0, :, :, last:tokens], rows[1, :, :, last:tokens])
-        new_codes, new_scales, rotated, factors = fused.quantize_and_rotate(codec, where, queries, *new_rows, scale)
-        codes[..., last:tokens, :], scales[..., last:tokens, :] = new_codes, new_scales
-        right = reference.attend(codec, queries, codes[..., :tokens, :], scales[..., :tokens, :], scale, None)
-        right = right.astype(mx.float32)
-        # A longer conversation is cut otherwise, by a kernel of its own: none may fail in the middle of a reply.
-        for split in fused.splits_for(Hq, Hk, head_dim):
-            got = fused.attend(codec, where, rotated, factors, codes, scales, tokens, dtype, split).astype(mx.float32)
-            error = float(mx.linalg.norm(got - right) / mx.linalg.norm(right))
-            if not error < _MOST_RELATIVE_ERROR:  # so that NaN does not pass
-                _log.warning(
-                    "fused attention is off by %.1e here: %d,%d,%d %s %s", error, Hq, Hk, head_dim, dtype, split
-                )
-                return "the fused kernel computes wrongly on this GPU"
+        found = error()
     except (RuntimeError, ValueError) as failure:
-        _log.warning("fused kernels do not run here: %s", failure)
+        _log.warning("the fused %s does not run here: %s", what, failure)
         return "the fused kernel does not run on this GPU"
+    if not found < _MOST_RELATIVE_ERROR:  # so that NaN does not pass
+        _log.warning("the fused %s is off by %.1e here", what, found)
+        return "the fused kernel computes wrongly on this GPU"
     return ""
 
 
-def _check_rows(codec: Codec, keys: mx.array, values: mx.array) -> None:
-    if keys.shape != values.shape:
-        raise ValueError(f"[quantize] keys and values must have one shape, got {keys.shape} and {values.shape}.")
+def _difference(got: mx.array, right: mx.array) -> float:
+    got, right = got.astype(mx.float32), right.astype(mx.float32)
+    return float(mx.linalg.norm(got - right) / mx.linalg.norm(right))
+
+
+def _check(operation: str, what: str, got: object, expected: object) -> None:
+    if got != expected:
+        raise ValueError(f"[{operation}] expected {what} {expected}, got {got}.")
+
+
+def _check_rows(operation: str, codec: Codec, keys: mx.array, values: mx.array) -> None:
     if keys.ndim != 4 or keys.shape[-1] != codec.layout.head_dim:
-        raise ValueError(f"[quantize] expected [B, Hk, L, {codec.layout.head_dim}], got {keys.shape}.")
+        raise ValueError(f"[{operation}] expected keys [B, Hk, L, {codec.layout.head_dim}], got {keys.shape}.")
+    _check(operation, "values of the keys' shape", values.shape, keys.shape)
+    _check(operation, "values of the keys' type", values.dtype, keys.dtype)
+    if not mx.issubdtype(keys.dtype, mx.floating):
+        raise ValueError(f"[{operation}] expected keys of a float type, got {keys.dtype}.")
 
 
-def _check_queries(codec: Codec, queries: mx.array, kv_heads: int) -> None:
+def _check_queries(operation: str, codec: Codec, queries: mx.array, kv_heads: int) -> None:
     if queries.ndim != 4 or queries.shape[-1] != codec.layout.head_dim:
-        raise ValueError(f"[attend] expected queries [B, Hq, L, {codec.layout.head_dim}], got {queries.shape}.")
+        raise ValueError(f"[{operation}] expected queries [B, Hq, L, {codec.layout.head_dim}], got {queries.shape}.")
     if queries.shape[1] % kv_heads:
-        raise ValueError(f"[attend] {queries.shape[1]} query heads do not share {kv_heads} key/value heads evenly.")
+        raise ValueError(
+            f"[{operation}] expected query heads that {kv_heads} key/value heads share evenly, got {queries.shape[1]}."
+        )
+
+
+def _check_coded(operation: str, codec: Codec, codes: mx.array, scales: mx.array) -> None:
+    layout = codec.layout
+    if codes.ndim != 5 or codes.shape[0] != 2 or codes.shape[4] != layout.words or codes.dtype != mx.uint32:
+        raise ValueError(
+            f"[{operation}] expected codes [2, B, Hk, S, {layout.words}] uint32, got {codes.shape} {codes.dtype}."
+        )
+    _check(operation, "scales of shape", scales.shape, (*codes.shape[:4], layout.groups))
+    _check(operation, "scales of type", scales.dtype, SCALE_DTYPE)

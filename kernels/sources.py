@@ -15,7 +15,7 @@ import mlx.core as mx
 
 _FOLDER = Path(__file__).parent / "metal"
 _PRELUDES = {"metal": "metal_prelude.h", "cuda": "cuda_prelude.h"}
-_COMMON = ("numbers.h", "codes.h", "srft.h")
+_COMMON = ("numbers.h", "codes.h", "srft.h", "srft_lanes.h", "srft_rows.h")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +29,22 @@ class Source:
     macros: tuple[tuple[str, int], ...] = ()
 
 
-APPEND = Source(
-    "nibble_append", "append.metal", ("keys", "values", "table"), ("codes", "scales"), macros=(("QUERIES", 0),)
-)
-APPEND_AND_ROTATE = Source(
-    "nibble_append_and_rotate",
-    "append.metal",
-    ("queries", "keys", "values", "table"),
-    ("codes", "scales", "rotated", "factors"),
-    macros=(("QUERIES", 1),),
-)
-ATTEND_SPLIT = Source(
-    "nibble_attend_split",
-    "attend_split.metal",
-    ("rotated", "factors", "codes", "scales", "seen"),
-    ("sums", "parts"),
-)
+def attend_source(whole: bool, masked: bool, threads: int, resident: int) -> Source:
+    """Return the decode step: `whole` where it needs no second pass, `masked` where it takes a mask.
+
+    On NVIDIA `resident` threadgroups of `threads` threads are to fit a core.
+    """
+    inputs = ("queries", "keys", "values", "codes", "scales", "position", "table")
+    return Source(
+        f"nibble_attend{'_whole' * whole}{'_masked' * masked}",
+        "attend.metal",
+        (*inputs, "mask") if masked else inputs,
+        ("result", "next") if whole else ("sums", "parts", "next"),
+        macros=(("WHOLE", int(whole)), ("MASKED", int(masked)), ("LAUNCH_THREADS", threads), ("RESIDENT", resident)),
+    )
+
+
 ATTEND_MERGE = Source("nibble_attend_merge", "attend_merge.metal", ("sums", "parts", "table"), ("result",))
-DEQUANTIZE = Source("nibble_dequantize", "dequantize.metal", ("codes", "scales", "table"), ("expanded",))
 
 
 def launch(

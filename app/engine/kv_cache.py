@@ -3,40 +3,46 @@
 `update_and_fetch` takes the new tokens and returns two handles in place of key and value arrays. The patched attention
 (`attention_patch`) finds a handle in its arguments and calls `Int4Handle.attend`:
 
-- one new token, decode: attention on the codes. The token is coded when its attention is built, so that a fused kernel
-  can code it and rotate the queries in one launch;
-- a few new tokens (at most `MAX_QUERIES`): coded at once, attention on the codes;
+- a step, which is one new token or a few (at most `MAX_QUERIES`): attention on the codes. Its tokens are coded when its
+  attention is built, so that a fused kernel can code them, write them in place (`kv_buffers`) and attend at once;
 - more, prefill: the chunk's own keys and values are exact, the history before it is dequantized for this one layer, and
   MLX's fused attention runs over both. A ring does so from two tokens on, since their mask wants its rows in order.
 
 The protocol was read in mlx-lm 0.32.2. Not defined on purpose: `bits` (routes to mlx-lm's unfused quantized attention),
 `to_quantized` (mlx-lm would convert the cache) and `__len__` (an empty cache would be falsy).
 
-`B` batch, `Hk` key/value heads, `L` new tokens, `S` cached tokens, `D` head size, `W` words, `N` scales of a row.
+`B` batch, `Hk` key/value heads, `L` new tokens, `S` cached tokens, `D` head size.
 """
 
+import copy
 from abc import abstractmethod
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import mlx.core as mx
 from mlx_lm.models import cache as mlx_lm_cache
 from mlx_lm.models.base import create_causal_mask
 
 from app.engine.int4_handle import Attend, Int4Handle, Int4NotServedError
+from app.engine.kv_buffers import Coded, KVBuffers
 from kernels import dispatch
 from kernels.codec import Codec
 from kernels.reference import MAX_QUERIES
 from kernels.rotation import Rotation, RotationKind
 
-Coded = tuple[mx.array, mx.array]
-"""Codes `[2, B, Hk, rows, W]` uint32 and scales `[2, B, Hk, rows, N]` float16."""
+
+@dataclass(slots=True)
+class _Step:
+    """New tokens that are coded when their attention is built. Shapes: `[B, Hk, L, D]` each; `start` tokens before."""
+
+    keys: mx.array
+    values: mx.array
+    start: int
+    coded: bool = False
 
 
 class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
-    """What the growing and the ring cache share: the buffers, a token that is not coded yet, the state.
-
-    Shapes: `codes` `[2, B, Hk, capacity, W]` uint32, `scales` `[2, B, Hk, capacity, N]` float16, both None while empty.
-    """
+    """What the growing and the ring cache share: the buffers, tokens that are not coded yet, the state."""
 
     step = 256
     """Rows by which capacity grows, as in mlx-lm's own cache."""
@@ -55,17 +61,20 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
         self.mu = mu
         self.lam = lam
         self.offset = 0
-        self.codes: mx.array | None = None
-        self.scales: mx.array | None = None
+        self.buffers = KVBuffers()
         self.head_dim = 0
         self._forget_what_ran()
 
     def _forget_what_ran(self) -> None:
         self.attended = 0
         self.plain_reason: str | None = None
-        """Why the last decode step was not fused; "" where it was, None before the first."""
+        """Why the last step was not fused; "" where it was, None before the first."""
         self._codec: Codec | None = None
-        self._uncoded: tuple[mx.array, mx.array] | None = None
+        self._last: _Step | None = None
+
+    def __copy__(self) -> Self:
+        """As deepcopy: two caches that shared one `KVBuffers` would write over each other."""
+        return copy.deepcopy(self)
 
     @property
     def codec(self) -> Codec:
@@ -77,11 +86,10 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
 
     @property
     def state(self) -> tuple[Any, ...]:
-        """Everything a saved cache needs; arrays are as allocated, tail of the last step included."""
+        """Everything a saved cache needs; arrays are as allocated, and only their first `rows` rows mean something."""
         self._settle()
         return (
-            self.codes,
-            self.scales,
+            *self.buffers.share(self.rows),
             self.offset,
             self.layer,
             self.group_size,
@@ -93,18 +101,20 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
 
     @state.setter
     def state(self, state: tuple[Any, ...]) -> None:
-        self.codes, self.scales, self.offset, self.layer, self.group_size, kind, self.head_dim, self.mu, self.lam = (
-            state
-        )
+        codes, scales, self.offset, self.layer, self.group_size, kind, self.head_dim, self.mu, self.lam = state
+        self.buffers = KVBuffers(codes, scales)
         self.kind = RotationKind(kind)
         self._forget_what_ran()
 
     @property
     def nbytes(self) -> int:
         """Allocated bytes: codes and scales of all rows, and the layer's calibration."""
-        if self.codes is None or self.scales is None:
-            return 0
-        return int(self.codes.nbytes + self.scales.nbytes) + self.codec.nbytes
+        return self.buffers.nbytes + self.codec.nbytes if self.capacity else 0
+
+    @property
+    def window(self) -> int:
+        """Tokens that a ring holds; 0 for a cache that grows."""
+        return 0
 
     @property
     def rows(self) -> int:
@@ -114,16 +124,16 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
     @property
     def capacity(self) -> int:
         """Rows that are allocated."""
-        return 0 if self.codes is None else self.codes.shape[3]
+        return self.buffers.capacity
 
     @property
     def kv_heads(self) -> int:
         """Key/value heads times batch."""
-        return 0 if self.codes is None else self.codes.shape[1] * self.codes.shape[2]
+        return self.buffers.heads
 
     def empty(self) -> bool:
         """Return whether nothing has been stored yet."""
-        return self.codes is None and self._uncoded is None
+        return self.offset == 0 and self.capacity == 0
 
     def size(self) -> int:
         """Return how many tokens can be attended to."""
@@ -132,6 +142,7 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
     def trim(self, n: int) -> int:
         """Forget the last `n` tokens; returns how many were forgotten. Right only while `is_trimmable`."""
         self._settle()
+        self._last = None
         n = min(self.offset, n)
         self.offset -= n
         return n
@@ -140,19 +151,20 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
         """Take new tokens and return handles to all that can be seen. Shapes: `[B, Hk, L, D]` each."""
         self._settle()
         self._check(keys, values)
-        if keys.shape[2] > 1:
+        if keys.shape[2] > (1 if self.window else MAX_QUERIES):
+            self._last = None
             return self._add_chunk(keys, values)
-        self.offset += 1
-        self._uncoded = (keys, values)
+        step = self._last = _Step(keys, values, self.offset)
+        self.offset += keys.shape[2]
 
         def attend(queries: mx.array, scale: float, mask: mx.array | str | None) -> mx.array:
-            return self._attend_token(keys, values, queries, scale, mask)
+            return self._attend_step(step, queries, scale, mask)
 
         return self._handles(keys, attend, self.rows)
 
     @abstractmethod
     def _add_chunk(self, keys: mx.array, values: mx.array) -> tuple[Int4Handle, Int4Handle]:
-        """Take several tokens at once."""
+        """Take the tokens of a prefill chunk."""
 
     @abstractmethod
     def _write(self, start: int, coded: Coded) -> None:
@@ -162,37 +174,33 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
     def _capacity_for(self, tokens: int) -> int:
         """Return how many rows are allocated once `tokens` tokens were taken."""
 
-    def _settle(self, coded: Coded | None = None) -> None:
-        """Write the token that is not coded yet, if there is one; `coded` where a kernel has coded it already."""
-        if self._uncoded is None:
+    def _settle(self) -> None:
+        """Code and write the last step's tokens, if their attention has not done so."""
+        step = self._last
+        if step is None or step.coded:
             return
-        keys, values = self._uncoded
-        self._uncoded = None
-        self._write(self.offset - 1, coded or dispatch.quantize(self.codec, keys, values))
+        step.coded = True
+        self._write(step.start, dispatch.quantize(self.codec, step.keys, step.values))
 
-    def _attend_token(
-        self, keys: mx.array, values: mx.array, queries: mx.array, scale: float, mask: mx.array | str | None
-    ) -> mx.array:
+    def _attend_step(self, step: _Step, queries: mx.array, scale: float, mask: mx.array | str | None) -> mx.array:
+        if step is not self._last:
+            raise Int4NotServedError(self.layer, "the model attends to what its cache held before")
         self.attended += 1
-        reason = "" if mask is None else "the model masks its cache"
-        reason = reason or dispatch.reason_against(self.codec, queries, keys.shape[1], self._capacity_for(self.offset))
-        self.plain_reason = reason
-        if reason:
+        heads = step.keys.shape[:2]
+        capacity = self._capacity_for(self.offset)
+        self.plain_reason = (
+            dispatch.reason_against(self.codec, queries, heads[1], capacity, self.offset, mask, self.window)
+            if queries.dtype == step.keys.dtype
+            else f"queries are {queries.dtype}, keys {step.keys.dtype}"
+        )
+        if self.plain_reason:
             self._settle()
-            codes, scales = self._first(self.rows)
-            return dispatch.attend(self.codec, queries, codes, scales, scale, mask)
-        step = dispatch.quantize_and_rotate(self.codec, queries, keys, values, scale)
-        self._settle((step.codes, step.scales))
-        assert self.codes is not None
-        assert self.scales is not None
-        return dispatch.attend_rotated(self.codec, step, self.codes, self.scales, self.rows, queries.dtype)
-
-    def _attend_codes(self, coded: Coded) -> Attend:
-        def attend(queries: mx.array, scale: float, mask: mx.array | str | None) -> mx.array:
-            self.attended += 1
-            return dispatch.attend(self.codec, queries, *coded, scale, mask)
-
-        return attend
+            return dispatch.attend(self.codec, queries, *self.buffers.first(self.rows), scale, mask)
+        step.coded = True
+        self._reserve(self.offset, heads)
+        return self.buffers.append_and_attend(
+            self.codec, queries, step.keys, step.values, step.start, scale, mask, self.window
+        )
 
     def _attend_chunk(self, history: Coded, keys: mx.array, values: mx.array, *stored: mx.array) -> Attend:
         # Left to itself, MLX codes the chunks of many layers together at the end, and memory peaks with all their
@@ -223,29 +231,9 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
                 raise Int4NotServedError(self.layer, f"the head size {keys.shape[-1]} is odd")
             self.head_dim = keys.shape[-1]
 
-    def _reserve(self, tokens: int, coded: Coded) -> None:
-        """Make room for `tokens` tokens; `coded` gives the other axes."""
-        missing = self._capacity_for(tokens) - self.capacity
-        if missing <= 0:
-            return
-        codes, scales = (mx.zeros((*a.shape[:3], missing, a.shape[4]), a.dtype) for a in coded)
-        if self.codes is None or self.scales is None:
-            self.codes, self.scales = codes, scales
-        else:
-            self.codes = mx.concatenate([self.codes, codes], axis=3)
-            self.scales = mx.concatenate([self.scales, scales], axis=3)
-
-    def _put(self, row: int, coded: Coded) -> None:
-        assert self.codes is not None
-        assert self.scales is not None
-        codes, scales = coded
-        self.codes[..., row : row + codes.shape[3], :] = codes
-        self.scales[..., row : row + scales.shape[3], :] = scales
-
-    def _first(self, rows: int) -> Coded:
-        assert self.codes is not None
-        assert self.scales is not None
-        return self.codes[..., :rows, :], self.scales[..., :rows, :]
+    def _reserve(self, tokens: int, heads: tuple[int, ...]) -> None:
+        """Make room for `tokens` tokens in all. `heads` is `(B, Hk)`."""
+        self.buffers.reserve(self.codec.layout, heads, self._capacity_for(tokens))
 
     def _handles(self, keys: mx.array, attend: Attend, rows: int) -> tuple[Int4Handle, Int4Handle]:
         shape = (*keys.shape[:2], rows, keys.shape[3])
@@ -270,15 +258,12 @@ class Int4KVCache(Int4Cache):
         start, self.offset = self.offset, self.offset + keys.shape[2]
         coded = dispatch.quantize(self.codec, keys, values)
         self._write(start, coded)
-        if keys.shape[2] <= MAX_QUERIES:
-            attend = self._attend_codes(self._first(self.offset))
-        else:
-            attend = self._attend_chunk(self._first(start), keys, values, *coded)
+        attend = self._attend_chunk(self.buffers.first(start), keys, values, *coded)
         return self._handles(keys, attend, self.offset)
 
     def _write(self, start: int, coded: Coded) -> None:
-        self._reserve(start + coded[0].shape[3], coded)
-        self._put(start, coded)
+        self._reserve(start + coded[0].shape[3], coded[0].shape[1:3])
+        self.buffers.put(start, coded)
 
     def _capacity_for(self, tokens: int) -> int:
         return max(self.capacity, -(-tokens // self.step) * self.step)
@@ -304,6 +289,11 @@ class Int4RotatingKVCache(Int4Cache):
     def state(self, state: tuple[Any, ...]) -> None:
         *rest, self.max_size = state
         Int4Cache.state.fset(self, tuple(rest))  # type: ignore[attr-defined]
+
+    @property
+    def window(self) -> int:
+        """Tokens that the ring holds."""
+        return self.max_size
 
     @property
     def rows(self) -> int:
@@ -340,27 +330,28 @@ class Int4RotatingKVCache(Int4Cache):
 
     def _history(self, end: int) -> Coded | None:
         """Return at most the last `max_size - 1` tokens before token `end`, oldest first; None where there are none."""
-        if self.codes is None or self.scales is None or end == 0:
+        if end == 0:
             return None
         kept = min(end, self.max_size - 1)
         first = (end - kept) % self.max_size
         until_end = min(kept, self.max_size - first)
         pieces = [slice(first, first + until_end), slice(0, kept - until_end)]
+        codes, scales = self.buffers.first(min(end, self.max_size))
         return (
-            mx.concatenate([self.codes[..., p, :] for p in pieces], axis=3),
-            mx.concatenate([self.scales[..., p, :] for p in pieces], axis=3),
+            mx.concatenate([codes[..., p, :] for p in pieces], axis=3),
+            mx.concatenate([scales[..., p, :] for p in pieces], axis=3),
         )
 
     def _write(self, start: int, coded: Coded) -> None:
         codes, scales = coded
         end = start + codes.shape[3]
-        self._reserve(end, coded)
+        self._reserve(end, codes.shape[1:3])
         at = max(start, end - self.max_size)
         while at < end:
             row = at % self.max_size
             n = min(end - at, self.max_size - row)
             taken = slice(at - start, at - start + n)
-            self._put(row, (codes[..., taken, :], scales[..., taken, :]))
+            self.buffers.put(row, (codes[..., taken, :], scales[..., taken, :]))
             at += n
 
     def _capacity_for(self, tokens: int) -> int:

@@ -1,46 +1,40 @@
-"""What is timed: chains of layers, each with a cache of its own, each layer's result feeding the next."""
+"""What is timed: chains of layers, each with a cache of its own, each layer's result feeding the next.
+
+int4's step is one operation, `fused.append_and_attend`: it codes the new token, writes it into the cache and attends.
+bf16's is what mlx-lm's cache and model do: two slice updates and `mx.fast.scaled_dot_product_attention`.
+"""
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import mlx.core as mx
 
-from kernels import fused
+from kernels import dispatch, fused
+from kernels.bench.reading import read_over
 from kernels.codec import Codec, make_codec
+from kernels.cuts import Cut
+from kernels.layout import BITS, CODE_OFFSET, MAX_CODE, SCALE_DTYPE
 
 SHAPES = ((12, 2, 128), (4, 1, 256), (32, 8, 128), (32, 8, 64))
 """Query heads, key/value heads, head size: Qwen2.5-1.5B, Gemma-3 1B, Llama-3.1-8B, Llama-3.2-1B."""
 LENGTHS = (256, 1024, 4096, 16384, 65536)
 STEP_ROWS = 256
-_FLUSH_FLOATS = 64 * 2**20
-
-_FLUSH = """
-  float sum = 0;
-  const float4* in = (const float4*)big;
-  const long threads = (long)gridDim.x * blockDim.x;
-  for (long i = (long)blockIdx.x * blockDim.x + threadIdx.x; i < (long)big_shape[0] / 4; i += threads) {
-    const float4 a = in[i];
-    sum += a.x + a.y + a.z + a.w;
-  }
-  if (blockIdx.x == 0) {
-    int n = 1;
-    for (int i = 0; i < x_ndim; i++) n *= x_shape[i];
-    for (int i = threadIdx.x; i < n; i += blockDim.x) out[i] = x[i];
-  }
-  if (sum == 1.2345f) out[0] = T(sum);
-"""
+"""Rows by which a cache grows."""
+COLD_BYTES = 128 * 2**20
+"""Caches that are larger than this together are out of a GPU's last-level cache when their turn comes again."""
+_FEWEST_LAYERS, _MOST_LAYERS = 8, 2048
 
 
 @dataclass(slots=True)
 class Layer:
-    """One layer's caches: bf16 as mlx-lm keeps it, and the same rows coded."""
+    """One layer's caches: bf16 as mlx-lm keeps it, the same number of rows coded, and how many came before the step."""
 
     keys: mx.array
     values: mx.array
     codes: mx.array
     scales: mx.array
+    position: mx.array
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +45,7 @@ class Case:
     kv_heads: int
     head_dim: int
     tokens: int
-    group_size: int
+    group_size: int = 32
 
     @property
     def codec(self) -> Codec:
@@ -68,26 +62,50 @@ class Case:
         """Rows allocated."""
         return -(-self.tokens // STEP_ROWS) * STEP_ROWS
 
+    @property
+    def int4_bytes(self) -> int:
+        """Bytes that a step reads of one layer's codes and scales."""
+        return 2 * self.kv_heads * self.tokens * self.codec.layout.row_bytes
+
+    @property
+    def layer_count(self) -> int:
+        """As many layers as make the int4 caches, the smaller ones, `COLD_BYTES` large, within bounds."""
+        return min(_MOST_LAYERS, max(_FEWEST_LAYERS, -(-COLD_BYTES // self.int4_bytes)))
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether a chain of `layer_count` layers finds its caches in memory, and not in the GPU's cache."""
+        return self.layer_count * self.int4_bytes >= COLD_BYTES
+
     def layers(self, count: int) -> list[Layer]:
         """Make `count` layers of random rows."""
         shape = (1, self.kv_heads, self.capacity, self.head_dim)
-        layout = self.codec.layout
         made = []
         for _ in range(count):
-            made.append(
-                Layer(
-                    mx.random.normal(shape).astype(mx.bfloat16),
-                    mx.random.normal(shape).astype(mx.bfloat16),
-                    mx.random.randint(0, 2**31 - 1, (2, *shape[:3], layout.words)).astype(mx.uint32),
-                    mx.random.uniform(0.05, 0.3, (2, *shape[:3], layout.groups)).astype(mx.float16),
-                )
+            layer = Layer(
+                mx.random.normal(shape, mx.bfloat16),
+                mx.random.normal(shape, mx.bfloat16),
+                *self.coded(self.capacity),
+                # Computed where MLX computes: an array made of Python's numbers stays in the host's memory.
+                mx.full((fused.POSITION_SIZE,), self.tokens - 1, mx.int32),
             )
-            mx.eval(made[-1].keys, made[-1].values, made[-1].codes, made[-1].scales)
+            mx.eval(layer.keys, layer.values, layer.codes, layer.scales, layer.position)
+            made.append(layer)
         return made
+
+    def coded(self, rows: int) -> tuple[mx.array, mx.array]:
+        """Return codes and scales of random rows, as `kernels.reference.quantize` would."""
+        layout = self.codec.layout
+        shape = (2, 1, self.kv_heads, rows)
+        nibbles = (CODE_OFFSET - MAX_CODE, CODE_OFFSET + MAX_CODE + 1)
+        codes = mx.zeros((*shape, layout.words), mx.uint32)
+        for shift in range(0, 32, BITS):
+            codes = codes | mx.random.randint(*nibbles, codes.shape).astype(mx.uint32) << shift
+        return codes, mx.random.uniform(0.05, 0.3, (*shape, layout.groups)).astype(SCALE_DTYPE)
 
     def query(self) -> mx.array:
         """Return a random query token `[1, Hq, 1, D]` bfloat16."""
-        made = mx.random.normal((1, self.query_heads, 1, self.head_dim)).astype(mx.bfloat16)
+        made = mx.random.normal((1, self.query_heads, 1, self.head_dim), mx.bfloat16)
         mx.eval(made)
         return made
 
@@ -101,13 +119,6 @@ def bf16_attention(case: Case, layer: Layer, x: mx.array) -> mx.array:
     return mx.fast.scaled_dot_product_attention(x, layer.keys[..., :n, :], layer.values[..., :n, :], scale=case.scale)
 
 
-def int4_attention(case: Case, layer: Layer, x: mx.array) -> mx.array:
-    """Both passes over the codes; the query is taken as rotated (a step rotates it where it codes the keys)."""
-    B, Hq, _, _ = x.shape
-    rotated, factors = x.astype(mx.float32), _factors(B, Hq)
-    return _attend(case, layer, rotated, factors)
-
-
 def bf16_step(case: Case, layer: Layer, x: mx.array) -> mx.array:
     """Two slice updates and MLX's attention, as mlx-lm's KVCache does it."""
     at = case.tokens - 1
@@ -117,47 +128,42 @@ def bf16_step(case: Case, layer: Layer, x: mx.array) -> mx.array:
     return bf16_attention(case, layer, x)
 
 
-def int4_step(case: Case, layer: Layer, x: mx.array) -> mx.array:
-    """Code and rotate, update codes and scales, attend."""
-    at = case.tokens - 1
-    keys, values = _new_rows(case, x)
-    codec = case.codec
-    codes, scales, rotated, factors = fused.quantize_and_rotate(codec, "cuda", x, keys, values, case.scale)
-    layer.codes[..., at : at + 1, :] = codes
-    layer.scales[..., at : at + 1, :] = scales
-    return _attend(case, layer, rotated, factors)
+def int4_step(case: Case, layer: Layer, x: mx.array, cut: Cut | None = None) -> mx.array:
+    """Code the new token, write it into the cache, attend; `cut` where another than the rule's is tried."""
+    result, _ = fused.append_and_attend(
+        case.codec,
+        dispatch.backend(),
+        x,
+        *_new_rows(case, x),
+        layer.codes,
+        layer.scales,
+        layer.position,
+        case.tokens,
+        case.scale,
+        None,
+        0,
+        cut,
+    )
+    return result
 
 
-def chain(case: Case, layers: list[Layer], step: Step, query: mx.array, *, flush: bool = False) -> Callable[[], None]:
-    """Return a run of all layers, one after the other; with `flush` the L2 cache is read over before each."""
+def chain(
+    case: Case, layers: list[Layer], step: Step, query: mx.array, *, flush: bool = False
+) -> Callable[[], mx.array]:
+    """Return what builds a run of all layers, one after the other, and gives the last one's result, not computed yet.
 
-    def run() -> None:
+    With `flush` the GPU's caches are read over before each layer.
+    """
+
+    def run() -> mx.array:
         x = query
         for layer in layers:
             if flush:
-                x = flush_cache(x)
+                x = read_over(x, dispatch.backend())
             x = step(case, layer, x)
-        mx.eval(x)
+        return x
 
     return run
-
-
-def flush_cache(x: mx.array) -> mx.array:
-    """Return a copy of `x`, made by a kernel that reads 256 MiB first. NVIDIA only."""
-    kernel = _flush_kernel()
-    made: list[mx.array] = kernel(
-        inputs=[x, _big()],
-        template=[("T", x.dtype)],
-        grid=(132 * 4 * 512, 1, 1),
-        threadgroup=(512, 1, 1),
-        output_shapes=[x.shape],
-        output_dtypes=[x.dtype],
-    )
-    return made[0]
-
-
-def _attend(case: Case, layer: Layer, rotated: mx.array, factors: mx.array) -> mx.array:
-    return fused.attend(case.codec, "cuda", rotated, factors, layer.codes, layer.scales, case.tokens, mx.bfloat16)
 
 
 def _new_rows(case: Case, x: mx.array) -> tuple[mx.array, mx.array]:
@@ -169,22 +175,3 @@ def _new_rows(case: Case, x: mx.array) -> tuple[mx.array, mx.array]:
 @functools.cache
 def _codec(head_dim: int, group_size: int) -> Codec:
     return make_codec(head_dim, group_size, 0)
-
-
-@functools.cache
-def _factors(batch: int, heads: int) -> mx.array:
-    made = mx.full((batch, heads, 1), 0.1, mx.float32)
-    mx.eval(made)
-    return made
-
-
-@functools.cache
-def _big() -> mx.array:
-    made = mx.random.normal((_FLUSH_FLOATS,))
-    mx.eval(made)
-    return made
-
-
-@functools.cache
-def _flush_kernel() -> Any:
-    return mx.fast.cuda_kernel(name="nibble_flush", input_names=["x", "big"], output_names=["out"], source=_FLUSH)

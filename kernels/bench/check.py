@@ -1,64 +1,170 @@
-"""What must hold before anything is timed: the fused kernels against the reference, on this machine."""
+"""What must hold before anything is timed: the fused kernels against the reference on the CPU, on this machine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import mlx.core as mx
 
-from kernels import fused, reference
-from kernels.bench.cases import SHAPES, Case
+from kernels import bulk, fused, reference
+from kernels.bench.cases import SHAPES, STEP_ROWS, Case
+from kernels.codec import Codec
+from kernels.rotation import Rotation, RotationKind
 
 T = TypeVar("T")
 
+HEAD_SIZES = (64, 80, 96, 128, 192, 256)
 TOKENS = 1000
+FEW_TOKENS = 200
+"""So few that a step is one launch."""
+_ROWS = 509
+"""Tokens coded at once: no multiple of anything."""
+WINDOW = 480
+"""A ring's rows, fewer than are allocated."""
 MOST_DIFFERING_CODES = 1e-4
-MOST_RELATIVE_ERROR = 2.5e-3
-"""Against float32 on the same bytes: half2 products, and the rounding of the result to bfloat16."""
+"""A value on a code's edge may fall to either side of it, by the last bit of the rotation's sum."""
+SCALE_ULP = 2.0**-10
+"""The most that two neighbouring float16 differ by, relatively."""
+_TIMES_PLAIN = 2.0
+"""How much larger than the plain implementation's a fused kernel's error may be."""
+_STALE_WORD = 0xF0F0F0F0
 
 
-def check(backend: str) -> list[str]:
-    """Return one line for every check that failed."""
-    failed = []
-    # MLX compiles every set of sizes for seconds: the larger group is checked on one shape.
-    for group_size, shapes in ((32, SHAPES), (64, SHAPES[2:3])):
-        for query_heads, kv_heads, head_dim in shapes:
-            case = Case(query_heads, kv_heads, head_dim, TOKENS, group_size)
-            codec = case.codec
-            rows = mx.random.normal((2, 1, kv_heads, case.capacity, head_dim)).astype(mx.bfloat16)
-            codes, scales = fused.quantize(codec, backend, rows[0], rows[1])
-            right_codes, right_scales = _on_cpu(reference.quantize, codec, rows)
-            differing = float((_nibbles(codes) != _nibbles(right_codes)).mean())
-            if differing > MOST_DIFFERING_CODES:
-                failed.append(f"append {case}: {differing:.1e} of the codes differ")
-            same = float((scales == right_scales).mean())
-            if same < 0.999:
-                failed.append(f"append {case}: {1 - same:.1e} of the scales differ")
-            query = case.query()
-            _, _, rotated, factors = fused.quantize_and_rotate(
-                codec, backend, query, rows[0, :, :, :1], rows[1, :, :, :1], case.scale
-            )
-            # Rows after the tokens must not be seen: their scales are NaN.
-            stale = (mx.arange(case.capacity) >= TOKENS)[:, None]
-            poisoned = mx.where(stale, mx.array(float("nan"), mx.float16), right_scales)
-            got = fused.attend(codec, backend, rotated, factors, right_codes, poisoned, TOKENS, mx.bfloat16)
-            right = _on_cpu(
-                reference.attend,
-                codec,
-                query.astype(mx.float32),
-                right_codes[..., :TOKENS, :],
-                right_scales[..., :TOKENS, :],
-                case.scale,
-                None,
-            )
-            error = float(mx.linalg.norm(got.astype(mx.float32) - right) / mx.linalg.norm(right))
-            if not error < MOST_RELATIVE_ERROR:
-                failed.append(f"attention {case}: relative error {error:.2e}")
-            expanded = fused.dequantize(codec, backend, right_codes, right_scales, mx.float32)
-            exact = mx.stack(list(_on_cpu(reference.dequantize, codec, right_codes, right_scales, mx.float32)))
-            worst = float(mx.abs(expanded - exact).max())
-            if not worst < 1e-4:
-                failed.append(f"dequantize {case}: off by {worst:.1e}")
-    return failed
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One measured error and the most that it may be."""
+
+    what: str
+    error: float
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is within its limit; NaN is not."""
+        return self.error <= self.limit
+
+    def __str__(self) -> str:
+        return f"{'ok    ' if self.passed else 'FAILED'} {self.what}: {self.error:.2g} (at most {self.limit:.2g})"
+
+
+def checks(backend: str) -> Iterator[Finding]:
+    """Run every check, one after the other. A GPU compiles each kernel for each set of sizes: about 25 of them."""
+    for head_dim in HEAD_SIZES:
+        yield from append(backend, head_dim, 32)
+    yield from append(backend, 96, 64)
+    for head_dim in (80, 128, 256):
+        yield dequantize(backend, head_dim, 32)
+    for shape in SHAPES:
+        yield from step(backend, Case(*shape, TOKENS))
+    yield from step(backend, Case(32, 8, 128, TOKENS, 64))
+    yield from step(backend, Case(12, 2, 128, TOKENS), new_tokens=4, mask="causal", calibrated=True)
+    yield from step(backend, Case(32, 8, 64, FEW_TOKENS), new_tokens=4, mask="array")
+    yield from step(backend, Case(4, 1, 256, TOKENS), window=WINDOW)
+
+
+def append(backend: str, head_dim: int, group_size: int, tokens: int = _ROWS) -> Iterator[Finding]:
+    """Compare the codes and scales of many tokens with the reference's."""
+    what = f"append, D = {head_dim}, G = {group_size}"
+    codec = _codec(head_dim, group_size, 2)
+    keys, values = (_rows(2, tokens, head_dim) for _ in range(2))
+    coded = bulk.quantize(codec, backend, keys, values)
+    yield from _same_codes(what, coded, _on_cpu(reference.quantize, codec, mx.stack([keys, values])))
+
+
+def dequantize(backend: str, head_dim: int, group_size: int, tokens: int = _ROWS) -> Finding:
+    """Compare expanded rows with the reference's."""
+    codec = _codec(head_dim, group_size, 2)
+    codes, scales = _on_cpu(reference.quantize, codec, mx.random.normal((2, 1, 2, tokens, head_dim)))
+    expanded = bulk.dequantize(codec, backend, codes, scales, mx.bfloat16)
+    right = mx.stack(list(_on_cpu(reference.dequantize, codec, codes, scales, mx.float32)))
+    what = f"dequantize, D = {head_dim}, G = {group_size}: relative error"
+    return Finding(what, _relative(expanded, right), _TIMES_PLAIN * _relative(right.astype(mx.bfloat16), right))
+
+
+def step(
+    backend: str,
+    case: Case,
+    new_tokens: int = 1,
+    mask: str | None = None,
+    window: int = 0,
+    calibrated: bool = False,
+) -> Iterator[Finding]:
+    """Take one decode step in place and compare what was written, and the result on those bytes.
+
+    `mask` is None, "causal" or "array", a random one; `window` makes the cache a ring. Whatever no token lies in is
+    poisoned, the new tokens' rows included: NaN scales must neither be seen nor left where the codes belong.
+    """
+    what = f"step {case.query_heads},{case.kv_heads},{case.head_dim} at {case.tokens:,} tokens, G = {case.group_size}"
+    what += f", {new_tokens} new" * (new_tokens > 1) + f", {mask} mask" * (mask is not None)
+    what += f", a ring of {window}" * (window > 0)
+    codec = _codec(case.head_dim, case.group_size, case.kv_heads, calibrated)
+    before = case.tokens - new_tokens
+    seen = min(case.tokens, window) if window else case.tokens
+    capacity = -(-seen // STEP_ROWS) * STEP_ROWS
+    at = before % window if window else before
+    row = mx.arange(capacity)[:, None]
+    written = (row >= at) & (row < at + new_tokens)
+    poisons = (mx.array(_STALE_WORD, mx.uint32), mx.array(float("nan"), mx.float16))
+    codes, scales = (
+        mx.where(written | (row >= seen), p, a) for p, a in zip(poisons, case.coded(capacity), strict=True)
+    )
+    untouched = [mx.where(written, 0, _bits(a)) for a in (codes, scales)]
+    queries = _rows(case.query_heads, new_tokens, case.head_dim)
+    keys, values = (_rows(case.kv_heads, new_tokens, case.head_dim) for _ in range(2))
+    seen_by = _random_mask(new_tokens, seen) if mask == "array" else mask
+    position = mx.full((fused.POSITION_SIZE,), before, mx.int32)
+    mx.eval(codes, scales, untouched, position)
+    result, following = fused.append_and_attend(
+        codec, backend, queries, keys, values, codes, scales, position, case.tokens, case.scale, seen_by, window
+    )
+    mx.eval(result, following)
+    new = slice(at, at + new_tokens)
+    right = _on_cpu(reference.quantize, codec, mx.stack([keys, values]))
+    yield from _same_codes(what, (codes[..., new, :], scales[..., new, :]), right)
+    changed = [(mx.where(written, 0, _bits(a)) != b).sum() for a, b in zip((codes, scales), untouched, strict=True)]
+    yield Finding(f"{what}: other codes and scales written", float(changed[0] + changed[1]), 0.0)
+    yield Finding(f"{what}: next position off by", float(mx.abs(following[0] - case.tokens)), 0.0)
+    attended = _on_cpu(
+        reference.attend,
+        codec,
+        queries.astype(mx.float32),
+        codes[..., :seen, :],
+        scales[..., :seen, :],
+        case.scale,
+        seen_by,
+    )
+    plain = _relative(attended.astype(mx.bfloat16), attended)
+    yield Finding(f"{what}: relative error", _relative(result, attended), _TIMES_PLAIN * plain)
+
+
+def _same_codes(what: str, got: tuple[mx.array, mx.array], right: tuple[mx.array, mx.array]) -> Iterator[Finding]:
+    apart = mx.abs(_nibbles(got[0]) - _nibbles(right[0]))
+    # Of a single token one code is more than the share that is allowed.
+    limit = max(MOST_DIFFERING_CODES, 1.0 / apart.size)
+    yield Finding(f"{what}: codes off by one", float((apart == 1).mean()), limit)
+    yield Finding(f"{what}: codes off by more", float((apart > 1).mean()), 0.0)
+    scales = [a.astype(mx.float32) for a in (got[1], right[1])]
+    yield Finding(
+        f"{what}: largest relative error of a scale", float(mx.abs(scales[0] / scales[1] - 1).max()), SCALE_ULP
+    )
+
+
+def _codec(head_dim: int, group_size: int, kv_heads: int, calibrated: bool = False) -> Codec:
+    constants = mx.random.uniform(0.5, 1.5, (2, 2, kv_heads, head_dim)) if calibrated else [None, None]
+    return Codec(Rotation(RotationKind.SRFT, head_dim, 0), group_size, constants[0], constants[1])
+
+
+def _rows(heads: int, tokens: int, head_dim: int) -> mx.array:
+    """Return random rows `[1, heads, tokens, D]` bfloat16 as a model has them: a token's heads lie side by side."""
+    made = mx.random.normal((1, tokens, heads, head_dim), mx.bfloat16).transpose(0, 2, 1, 3)
+    mx.eval(made)
+    return made
+
+
+def _random_mask(new_tokens: int, rows: int) -> mx.array:
+    """Return a mask that hides a third of the rows, and of the new tokens each from those before it."""
+    causal = mx.arange(rows - new_tokens, rows)[:, None] >= mx.arange(rows)
+    return causal & (mx.random.uniform(shape=(new_tokens, rows)) > 1 / 3)
 
 
 def _on_cpu(operation: Callable[..., T], *arguments: Any) -> T:
@@ -69,5 +175,15 @@ def _on_cpu(operation: Callable[..., T], *arguments: Any) -> T:
     return result
 
 
+def _relative(got: mx.array, right: mx.array) -> float:
+    got, right = got.astype(mx.float32), right.astype(mx.float32)
+    return float(mx.linalg.norm(got - right) / mx.linalg.norm(right))
+
+
 def _nibbles(codes: mx.array) -> mx.array:
-    return (codes[..., None] >> mx.arange(0, 32, 4, dtype=mx.uint32)) & 15
+    return ((codes[..., None] >> mx.arange(0, 32, 4, dtype=mx.uint32)) & 15).astype(mx.int32)
+
+
+def _bits(a: mx.array) -> mx.array:
+    """Return what compares bit by bit, NaN with itself too."""
+    return a.view(mx.uint16) if a.dtype == mx.float16 else a

@@ -5,8 +5,10 @@
 #define thread
 #define SHARED(T, name, n) __shared__ T name[n]
 #define SHARED_POINTER(T) T*
+#define IN_PLACE(T, name) ((T*)name)
 #define thread_index_in_simdgroup (threadIdx.x & 31u)
-#define simdgroup_index_in_threadgroup (threadIdx.x >> 5)
+// Said so that the compiler sees one value for all lanes.
+#define simdgroup_index_in_threadgroup (__shfl_sync(0xffffffffu, threadIdx.x >> 5, 0))
 #define thread_index_in_threadgroup (threadIdx.x)
 #define threadgroup_position_in_grid blockIdx
 #define threadgroups_per_grid gridDim
@@ -15,6 +17,9 @@
 typedef unsigned int uint;
 typedef __nv_bfloat16 bfloat;
 template <typename T> inline T simd_shuffle_xor(T v, unsigned m) { return __shfl_xor_sync(0xffffffffu, v, m); }
+template <typename T> inline T simd_shuffle(T v, unsigned lane) { return __shfl_sync(0xffffffffu, v, lane); }
+inline bool simd_any(bool v) { return __any_sync(0xffffffffu, v); }
+inline bool simd_all(bool v) { return __all_sync(0xffffffffu, v); }
 template <typename T> inline T simd_sum(T v) {
   for (int o = 16; o > 0; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o);
   return v;
@@ -43,3 +48,8 @@ inline uint and_or(uint a, uint mask, uint b) {
   asm("lop3.b32 %0, %1, %2, %3, 0xEA;" : "=r"(r) : "r"(a), "r"(mask), "r"(b));
   return r;
 }
+#ifdef RESIDENT
+// The kernel may take so many registers that RESIDENT threadgroups share a core: NVRTC alone takes more, and the core idles.
+#undef __global__
+#define __global__ __attribute__((global)) __launch_bounds__(LAUNCH_THREADS, RESIDENT)
+#endif

@@ -4,4 +4,6 @@
 #define SHARED(T, name, n) threadgroup T name[n]
 #endif
 #define SHARED_POINTER(T) threadgroup T*
+// An input that the kernel writes behind MLX's back: the emulator lets no other input be written.
+#define IN_PLACE(T, name) ((device T*)name)
 inline uint and_or(uint a, uint mask, uint b) { return (a & mask) | b; }

@@ -1,5 +1,6 @@
 """The caches decoding through the fused kernels, as on a Mac: whole models, the Metal text run on the host."""
 
+import random
 from typing import Any
 
 import mlx.core as mx
@@ -9,7 +10,9 @@ import pytest
 from app.chat.options import CacheMode
 from app.engine.cache_figures import cache_figures
 from app.engine.cache_plan import make_caches, plan_cache
+from app.engine.kv_cache import Int4Cache, Int4KVCache, Int4RotatingKVCache
 from kernels import dispatch
+from tests.engine.cache_walk import Kernels, Pair, Walk
 from tests.engine.test_kv_cache import feed, kl, tokens_of
 from tests.metal_host.fixtures import require_compiler
 from tests.metal_host.stand_in import metal_host
@@ -40,17 +43,18 @@ def test_decoding_through_the_kernels_equals_the_plain_operations(
     fused_dispatch: Any, model_type: str, config: dict[str, Any]
 ) -> None:
     model = build_model(model_type, num_hidden_layers=2, **config)
-    tokens, chunks = tokens_of(80, seed=11), [40] + [1] * 40
+    tokens, chunks = tokens_of(84, seed=11), [40, *[1] * 20, 4, *[1] * 20]
     plan = plan_cache(model)
     plain = make_caches(model, plan, CacheMode.INT4, 32)
     expected = feed(model, plain, tokens, chunks)
-    assert cache_figures(plain, plan, CacheMode.INT4, 32, 80).path == "cpu, plain MLX operations"
+    assert cache_figures(plain, plan, CacheMode.INT4, 32, 84).path == "cpu, plain MLX operations"
     fused_dispatch()
-    before = dispatch.engagements["attend/fused"]
+    before = dispatch.engagements["append_and_attend/fused"]
     fused = make_caches(model, plan, CacheMode.INT4, 32)
     got = feed(model, fused, tokens, chunks)
-    assert dispatch.engagements["attend/fused"] - before == 40 * len(fused)
-    assert cache_figures(fused, plan, CacheMode.INT4, 32, 80).path == "metal, fused kernels"
+    growing = sum(isinstance(c, Int4KVCache) for c in fused)  # a ring takes four tokens as a chunk
+    assert dispatch.engagements["append_and_attend/fused"] - before == 40 * len(fused) + growing
+    assert cache_figures(fused, plan, CacheMode.INT4, 32, 84).path == "metal, fused kernels"
     difference = kl(expected, got)
     assert np.quantile(difference, 0.9) < 1e-4
     assert difference.max() < 2e-2
@@ -73,3 +77,13 @@ def test_a_model_that_reads_its_state_between_steps_finds_every_token(fused_disp
     cache.update_and_fetch(rows, rows)
     assert cache.trim(2) == 2
     assert cache.rows == 2
+
+
+@pytest.mark.parametrize("make", [lambda: Int4KVCache(0), lambda: Int4RotatingKVCache(0, 64)], ids=["growing", "ring"])
+def test_any_history_gives_the_same_bits(fused_dispatch: Any, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `test_in_place_cache`, with the kernels themselves."""
+    fused_dispatch()
+    monkeypatch.setattr(Int4Cache, "step", 32)
+    kernels = Kernels(monkeypatch)
+    Walk(kernels, random.Random(1), [Pair(make(), make())], lengths=[3]).go(60)
+    assert kernels.steps > 100

@@ -83,11 +83,12 @@ def same(expected: np.ndarray, got: np.ndarray) -> None:
 def poison(caches: Sequence[Any]) -> None:
     """Fill every row that holds no token with codes and scales that would be seen."""
     for cache in caches:
-        if cache.codes is None:
+        if cache.empty():
             continue
+        codes, scales, *rest = cache.state
         stale = (mx.arange(cache.capacity) >= cache.rows)[:, None]
-        cache.codes = mx.where(stale, mx.array(0xF0F0F0F0, mx.uint32), cache.codes)
-        cache.scales = mx.where(stale, mx.array(6e4, mx.float16), cache.scales)
+        codes = mx.where(stale, mx.array(0xF0F0F0F0, mx.uint32), codes)
+        cache.state = (codes, mx.where(stale, mx.array(6e4, mx.float16), scales), *rest)
 
 
 def test_drift_against_the_float_cache_over_512_steps(model: Any) -> None:
@@ -152,7 +153,7 @@ def test_capacity_grows_in_steps_and_bytes_are_as_counted(model: Any) -> None:
             window = getattr(cache, "max_size", 10**9)
             assert cache.capacity == min(expected, window)
             assert cache.rows == min(cache.offset, window)
-            assert cache.nbytes == cache.codes.nbytes + cache.scales.nbytes
+            assert cache.nbytes == sum(array.nbytes for array in cache.state[:2])
             assert cache.nbytes * 32 == cache.capacity * cache.kv_heads * 2 * cache.head_dim * 4.5 * 4
 
 
@@ -176,6 +177,17 @@ def test_deepcopy_goes_its_own_way(model: Any) -> None:
     expected = feed(model, copy.deepcopy(caches), other, [1] * 30)
     feed(model, caches, one, [1] * 30)
     assert np.array_equal(expected, feed(model, fork, other, [1] * 30))
+
+
+def test_caches_that_go_on_from_one_state_do_not_meet(model: Any) -> None:
+    caches = int4_caches(model)
+    feed(model, caches, tokens_of(20), [20])
+    states = [cache.state for cache in caches]
+    forks = [[type(c).from_state(state) for c, state in zip(caches, states, strict=True)] for _ in range(3)]
+    one, other = tokens_of(30, seed=8), tokens_of(30, seed=9)
+    expected = feed(model, forks[0], other, [10] + [1] * 20)
+    assert not np.array_equal(expected, feed(model, forks[1], one, [10] + [1] * 20))
+    assert np.array_equal(expected, feed(model, forks[2], other, [10] + [1] * 20))
 
 
 @pytest.mark.parametrize("length", [5, 31, 43, 300])
@@ -213,7 +225,7 @@ def test_mu_and_lambda_are_part_of_the_state(tmp_path: Path) -> None:
     assert mx.array_equal(*results)
     assert mx.array_equal(loaded.mu, mu)
     assert mx.array_equal(loaded.lam, lam)
-    assert cache.nbytes == cache.codes.nbytes + cache.scales.nbytes + mu.nbytes + lam.nbytes
+    assert cache.nbytes == sum(array.nbytes for array in cache.state[:2]) + mu.nbytes + lam.nbytes
 
 
 @pytest.mark.parametrize("window", [7, 8, 31, 64])

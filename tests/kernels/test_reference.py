@@ -148,7 +148,7 @@ def test_shapes_that_do_not_fit_are_named() -> None:
     codec = make_codec(64, 32, 0)
     k, v = keys_values(2, 9, 64)
     codes, scales = dispatch.quantize(codec, k, v)
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="values of the keys' shape"):
         dispatch.quantize(codec, k, v[..., :32])
     with pytest.raises(ValueError, match=r"\[B, Hk, L, 64\]"):
         dispatch.quantize(codec, k[..., :32], v[..., :32])

@@ -9,20 +9,21 @@ POISON = 0xFF
 """Every byte that no one has written: a NaN in each float type, as the engine has it."""
 
 
-def input_buffers(name: str, array: mx.array, contiguous: bool) -> dict[str, np.ndarray]:
+def input_buffers(name: str, array: mx.array, contiguous: bool, in_place: bool) -> dict[str, np.ndarray]:
     """Return what an input puts into buffers: its values, and `_shape`, `_strides`, `_ndim` for bodies that name them.
 
-    With `contiguous` the values are copied row by row, else they keep their strides from first element to last.
+    With `contiguous` the values are copied row by row, else they keep their strides from first element to last. With
+    `in_place` they are the array's own memory, which views of it share. Raises ValueError for what cannot be passed.
     """
     if array.ndim == 0:
         raise ValueError(f"[metal_host] input `{name}` has no dimension, which Metal and CUDA pass differently.")
-    values = np.asarray(_plain(array))
-    if contiguous:
+    values = _memory(name, array) if in_place else np.asarray(_plain(array))
+    if contiguous and not in_place:
         values = np.ascontiguousarray(values)
     strides = [stride // values.itemsize for stride in values.strides]
     if min(strides) < 0:
         raise ValueError(f"[metal_host] input `{name}` has a negative stride.")
-    if not contiguous and values.size:
+    if not contiguous and not in_place and values.size:
         span = 1 + sum((n - 1) * stride for n, stride in zip(values.shape, strides, strict=True))
         values = np.lib.stride_tricks.as_strided(values, (span,), (values.itemsize,)).copy()
     return {
@@ -45,6 +46,16 @@ def output_buffer(shape: Sequence[int], dtype: mx.Dtype, init_value: float | Non
 def from_buffer(values: np.ndarray, dtype: mx.Dtype) -> mx.array:
     """Return an output as MLX has it."""
     return mx.array(values).view(mx.bfloat16) if dtype == mx.bfloat16 else mx.array(values)
+
+
+def _memory(name: str, array: mx.array) -> np.ndarray:
+    """Return the memory of an evaluated array, to be written behind MLX's back."""
+    if array.dtype == mx.bfloat16:
+        raise ValueError(f"[metal_host] input `{name}` is written in place and bfloat16, which NumPy lacks.")
+    values = np.asarray(array)
+    if not values.flags.c_contiguous:
+        raise ValueError(f"[metal_host] input `{name}` is written in place and must be row-contiguous.")
+    return values
 
 
 def _plain(array: mx.array) -> mx.array:

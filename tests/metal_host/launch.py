@@ -22,11 +22,15 @@ class KernelError(Exception):
 
 
 class BufferKind(IntEnum):
-    """What a kernel finds in a buffer: an input, an output that no one has written, or one with an initial value."""
+    """What a kernel finds in a buffer.
+
+    An input, an output that no one has written, one with an initial value, or an input that it writes in place.
+    """
 
     INPUT = 0
     FRESH_OUTPUT = 1
     FILLED_OUTPUT = 2
+    IN_PLACE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,10 @@ def run(
     threadgroup: tuple[int, int, int],
     schedule: int,
 ) -> Launch:
-    """Run a kernel on buffers in the order of their numbers; outputs are written in place. Raises KernelError."""
+    """Run a kernel on buffers in the order of their numbers; all kinds but INPUT are written in place.
+
+    Raises KernelError.
+    """
     size = check_launch(grid, threadgroup)
     described = (_Buffer * len(buffers))(
         *(_Buffer(array.ctypes.data, array.nbytes, int(kind)) for array, kind in buffers.values())

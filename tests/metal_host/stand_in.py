@@ -1,16 +1,22 @@
 """A stand-in for `mx.fast.metal_kernel` that runs kernels on the host, and the block in which it stands in."""
 
+import itertools
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from tests.metal_host.arrays import from_buffer, input_buffers, output_buffer
 from tests.metal_host.compiler import Build, compile_kernel
 from tests.metal_host.generated_text import generate
 from tests.metal_host.launch import BufferKind, Launch, run
+
+WRITTEN_IN_PLACE = re.compile(r"\bIN_PLACE\([^,()]+,\s*(\w+)\s*\)")
+"""How a body names an input that it writes (kernels/metal/metal_prelude.h)."""
 
 
 @dataclass
@@ -67,6 +73,9 @@ class HostKernel:
         self._input_names = tuple(input_names)
         self._output_names = tuple(output_names)
         self._contiguous = ensure_row_contiguous
+        self._in_place = set(WRITTEN_IN_PLACE.findall(re.sub(r"//.*", "", source)))
+        if unknown := self._in_place - set(input_names):
+            raise ValueError(f"[metal_host] IN_PLACE names what is no input of {name}: {', '.join(sorted(unknown))}.")
 
     def __call__(
         self,
@@ -97,10 +106,13 @@ class HostKernel:
         if verbose:
             print(generated.text)
         buffers = {
-            label: (values, BufferKind.INPUT)
+            label: (values, BufferKind.IN_PLACE if label in self._in_place else BufferKind.INPUT)
             for name, array in zip(self._input_names, inputs, strict=True)
-            for label, values in input_buffers(name, array, self._contiguous).items()
+            for label, values in input_buffers(name, array, self._contiguous, name in self._in_place).items()
         }
+        written = [values for values, kind in buffers.values() if kind == BufferKind.IN_PLACE]
+        if any(np.may_share_memory(a, b) for a, b in itertools.combinations(written, 2)):
+            raise ValueError("[metal_host] two inputs that are written in place share memory.")
         kind = BufferKind.FRESH_OUTPUT if init_value is None else BufferKind.FILLED_OUTPUT
         for name, shape, dtype in zip(self._output_names, output_shapes, output_dtypes, strict=True):
             buffers[name] = (output_buffer(shape, dtype, init_value), kind)

@@ -155,6 +155,28 @@ def test_words_of_sixteen_bytes_and_their_traffic(on_metal_host):
         }
 
 
+def test_words_from_lanes_that_data_choose_and_branches_that_a_vote_chooses(on_metal_host):
+    words = np.random.default_rng(4).integers(0, 2**32, (2, 32, 2), np.uint32)
+    source = """
+      const uint i = thread_position_in_grid.x;
+      const uint2 w = *(const device uint2*)(words + i * 2);
+      const int from = (int)(w.x & 31u);
+      float sum = 0.0f;
+      if (simd_any(w.y == (uint)wanted[0])) sum = simd_sum(1.0f);
+      out[i] = simd_shuffle(w.y, from);
+      out[64 + i] = as_type<uint>(simd_shuffle(as_type<float>(w.x & 0x7fffffu), from));
+      out[128 + i] = (uint)sum + (simd_all(w.y != (uint)wanted[0]) ? 1u : 0u);
+    """
+    words[:, :, 1] >>= 1
+    wanted = mx.array([int(words[1, 9, 1])], mx.int32)
+    [got] = launch(source, {"words": mx.array(words), "wanted": wanted}, {"out": ((3, 2, 32), mx.uint32)}, 64, 64)
+    from_lane = (words[..., 0] & 31).astype(np.int64)
+    shuffled = [np.take_along_axis(words[..., 1], from_lane, 1)]
+    shuffled.append(np.take_along_axis(words[..., 0] & 0x7FFFFF, from_lane, 1))
+    np.testing.assert_array_equal(np.array(got)[:2], np.stack(shuffled))
+    np.testing.assert_array_equal(np.array(got)[2], np.repeat([[1], [32]], 32, 1))
+
+
 def test_strides_initial_values_and_helpers(on_metal_host):
     x = mx.arange(96, dtype=mx.int32).reshape(8, 12)[1:7:2, 2:10]
     source = """

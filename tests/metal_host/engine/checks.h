@@ -6,7 +6,7 @@
 #include "memory.h"
 #include "races.h"
 
-static std::vector<std::vector<Touch>> buffer_touches;  // one a byte of an output
+static std::vector<std::vector<Touch>> buffer_touches;  // one a byte of what may be written
 static std::vector<std::vector<bool>> loaded;           // one a byte of any buffer
 static std::vector<Touch> arena_touches;
 static std::vector<void*> reported_at;                  // an instruction is reported once
@@ -33,7 +33,7 @@ static void touch_arena(char* p, unsigned int n, bool write, void* pc) {
   for (const Variable& v : variables) {
     if (offset < v.offset || offset + n > v.offset + v.bytes) continue;
     const unsigned int epoch = waiting[current->place.simdgroup].threadgroup_epoch;
-    if (const char* wrong = touch(&arena_touches[offset], n, write, true, epoch)) {
+    if (const char* wrong = touch(&arena_touches[offset], n, write, MUST_BE_WRITTEN, epoch)) {
       snprintf(text, sizeof text, "byte %u of the threadgroup array of line %u: %s", offset - v.offset, v.line, wrong);
       report_at(pc, text);
     }
@@ -42,6 +42,10 @@ static void touch_arena(char* p, unsigned int n, bool write, void* pc) {
   snprintf(text, sizeof text, "out of bounds: %s of %u bytes outside every threadgroup array",
            write ? "write" : "read", n);
   report_at(pc, text);
+}
+
+static Rule rule_of(unsigned int kind) {
+  return kind == FRESH_OUTPUT ? MUST_BE_WRITTEN : kind == IN_PLACE ? MAY_BE_STALE : MAY_BE_READ;
 }
 
 static void touch_buffer(unsigned int i, char* p, unsigned int n, bool write, void* pc) {
@@ -59,7 +63,7 @@ static void touch_buffer(unsigned int i, char* p, unsigned int n, bool write, vo
       if (!loaded[i][offset + k]) loaded[i][offset + k] = true, counted[i].touched++;
   if (counted[i].kind == INPUT) return;
   const unsigned int epoch = waiting[current->place.simdgroup].device_epoch;
-  if (const char* wrong = touch(&buffer_touches[i][offset], n, write, counted[i].kind == FRESH_OUTPUT, epoch)) {
+  if (const char* wrong = touch(&buffer_touches[i][offset], n, write, rule_of(counted[i].kind), epoch)) {
     snprintf(text, sizeof text, "byte %ld of buffer %u: %s", offset, i, wrong);
     report_at(pc, text);
   }

@@ -118,7 +118,7 @@ static void run_threadgroups(const HostLaunch& launch) {
   }
 }
 
-// Runs the kernel on copies of the buffers and copies the outputs back. Returns the number of findings.
+// Runs the kernel on copies of the buffers and copies back what may be written. Returns the number of findings.
 extern "C" __attribute__((visibility("default"))) unsigned int host_run(HostLaunch* launch, HostBuffer* buffers) {
   findings.clear();
   finding_count = 0;

@@ -1,5 +1,5 @@
 // Buffers and threadgroup memory. A buffer ends at a guard page; what no one has written holds 0xFF, a NaN in every
-// float type; inputs cannot be written.
+// float type; inputs cannot be written, but for those that the body names in IN_PLACE.
 #pragma once
 #include <sys/mman.h>
 
@@ -9,7 +9,7 @@
 
 #include "report.h"
 
-enum BufferKind : unsigned int { INPUT = 0, FRESH_OUTPUT = 1, FILLED_OUTPUT = 2 };
+enum BufferKind : unsigned int { INPUT = 0, FRESH_OUTPUT = 1, FILLED_OUTPUT = 2, IN_PLACE = 3 };
 
 struct HostBuffer {  // as launch.py lays it out
   char* data;

@@ -25,17 +25,19 @@ static bool same_simdgroup(unsigned int owner) {
                                   : (owner & KIND) == SIMDGROUP && (owner & ~KIND) == simdgroup_of(me());
 }
 
+static bool elsewhere(unsigned int owner) { return owner == ANYONE || threadgroup_of(owner) != groups_before; }
+
 // May this thread's touch in `epoch` and the owner's in `then` happen in either order?
 static bool unordered(unsigned int owner, unsigned int then, unsigned int epoch) {
   if (!owner || owner == me()) return false;
-  if (owner == ANYONE || threadgroup_of(owner) != groups_before) return true;
+  if (elsewhere(owner)) return true;
   if (then >> 16 != epoch >> 16) return false;
   return !same_simdgroup(owner) || then == epoch;
 }
 
 static void add_reader(Touch& t, unsigned int epoch) {
   const unsigned int old = t.reader;
-  if (old && (old == ANYONE || threadgroup_of(old) != groups_before)) {
+  if (old && elsewhere(old)) {
     t.reader = ANYONE;
   } else if (!old || old == me() || t.read_epoch >> 16 != epoch >> 16) {
     t.reader = me();
@@ -47,15 +49,21 @@ static void add_reader(Touch& t, unsigned int epoch) {
   t.read_epoch = epoch;
 }
 
-// What is wrong with touching these bytes, or nullptr; remembers the touch. `blank`: unwritten bytes must not be read.
-static const char* touch(Touch* bytes, unsigned int count, bool write, bool blank, unsigned int epoch) {
+enum Rule {
+  MUST_BE_WRITTEN,  // before it is read
+  MAY_BE_READ,      // before it is written
+  MAY_BE_STALE,     // as that, and a thread may read what another writes: it gets the old value or the new
+};
+
+// What is wrong with touching these bytes, or nullptr; remembers the touch.
+static const char* touch(Touch* bytes, unsigned int count, bool write, Rule rule, unsigned int epoch) {
   const char* wrong = nullptr;
   for (Touch* t = bytes; t < bytes + count; t++) {
-    if (!write && blank && !t->writer) wrong = "read, and nothing has written it";
-    if (unordered(t->writer, t->write_epoch, epoch))
+    if (!write && rule == MUST_BE_WRITTEN && !t->writer) wrong = "read, and nothing has written it";
+    if (!(rule == MAY_BE_STALE && !write) && unordered(t->writer, t->write_epoch, epoch))
       wrong = write ? "race: written, and written by another thread with no barrier between"
                     : "race: read, and written by another thread with no barrier between";
-    if (write && unordered(t->reader, t->read_epoch, epoch))
+    if (rule != MAY_BE_STALE && write && unordered(t->reader, t->read_epoch, epoch))
       wrong = "race: written, and read by another thread with no barrier between";
     if (write) {
       t->writer = me(), t->write_epoch = epoch;

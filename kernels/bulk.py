@@ -1,0 +1,125 @@
+"""The host side of the kernels that work on many rows: coding a prompt's keys and values, and expanding codes again.
+
+Shapes as in `kernels.reference`. Both functions expect that `reason_against` returned "".
+"""
+
+import functools
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from kernels.codec import Codec
+from kernels.layout import SCALE_DTYPE
+from kernels.rotation import RotationKind
+from kernels.sources import Source, launch
+
+FLOAT_TYPES = (mx.float16, mx.bfloat16, mx.float32)
+SHARED_SIZES = (64, 128, 256)
+"""Head sizes of which one SIMD-group takes several rows; of any other even one a threadgroup takes one row."""
+
+_SIMDS = 2
+"""SIMD-groups of a threadgroup with several rows each: 11 to 14 KB of threadgroup memory."""
+_THREADGROUPS = 1024
+"""How many of those a launch aims at: about what a large GPU holds at once. Each loads its constants only once."""
+_MOST_THREADS = 1024
+
+
+def _resident(threadgroups: int) -> tuple[tuple[str, int], ...]:
+    """Return the macros that let so many threadgroups share an NVIDIA core: as many as registers allow unspilt."""
+    return (("LAUNCH_THREADS", 32 * _SIMDS), ("RESIDENT", threadgroups))
+
+
+_KEYS_VALUES = ("keys", "values", "table")
+_CODED = ("codes", "scales")
+_APPEND_ROWS = Source("nibble_append_rows", "append_rows.metal", _KEYS_VALUES, _CODED, _resident(10))
+_APPEND_ROW = Source("nibble_append_row", "append_row.metal", _KEYS_VALUES, _CODED)
+_DEQUANTIZE_ROWS = Source(
+    "nibble_dequantize_rows", "dequantize_rows.metal", (*_CODED, "table"), ("expanded",), _resident(8)
+)
+_DEQUANTIZE_ROW = Source("nibble_dequantize_row", "dequantize_row.metal", (*_CODED, "table"), ("expanded",))
+
+
+def reason_against(codec: Codec, dtype: mx.Dtype) -> str:
+    """Return why neither operation is fused for this codec and rows of `dtype`, or ""."""
+    if codec.rotation.kind is not RotationKind.SRFT:
+        return f"no fused kernel for the rotation {codec.rotation.kind.value}"
+    if codec.layout.head_dim > _MOST_THREADS:
+        return f"no fused kernel for head size {codec.layout.head_dim}"
+    if dtype not in FLOAT_TYPES:
+        return f"no fused kernel for {dtype}"
+    return ""
+
+
+def quantize(
+    codec: Codec, backend: str, keys: mx.array, values: mx.array, threadgroups: int = _THREADGROUPS
+) -> tuple[mx.array, mx.array]:
+    """Code keys and values of one type, which may be strided, in one launch.
+
+    Shapes: `[B, Hk, L, D]` each, to codes `[2, B, Hk, L, W]` and scales `[2, B, Hk, L, N]`.
+    """
+    B, Hk, L, _ = keys.shape
+    layout = codec.layout
+    outputs = [((2, B, Hk, L, layout.words), mx.uint32), ((2, B, Hk, L, layout.groups), SCALE_DTYPE)]
+    source = _APPEND_ROWS if layout.head_dim in SHARED_SIZES else _APPEND_ROW
+    codes, scales = _launch(source, codec, backend, [keys, values], keys.dtype, (B, Hk, L), outputs, threadgroups)
+    return codes, scales
+
+
+def dequantize(
+    codec: Codec,
+    backend: str,
+    codes: mx.array,
+    scales: mx.array,
+    dtype: mx.Dtype,
+    threadgroups: int = _THREADGROUPS,
+) -> mx.array:
+    """Expand codes, which may be views of whole buffers, in one launch.
+
+    Shapes: `[2, B, Hk, S, W]` and `[2, B, Hk, S, N]` to `[2, B, Hk, S, D]` of `dtype`.
+    """
+    _, B, Hk, S, _ = codes.shape
+    D = codec.layout.head_dim
+    source = _DEQUANTIZE_ROWS if D in SHARED_SIZES else _DEQUANTIZE_ROW
+    outputs = [((2, B, Hk, S, D), dtype)]
+    (expanded,) = _launch(source, codec, backend, [codes, scales], dtype, (B, Hk, S), outputs, threadgroups)
+    return expanded
+
+
+def _launch(
+    source: Source,
+    codec: Codec,
+    backend: str,
+    inputs: Sequence[mx.array],
+    dtype: mx.Dtype,
+    shape: tuple[int, int, int],
+    outputs: Sequence[tuple[tuple[int, ...], mx.Dtype]],
+    threadgroups: int,
+) -> list[mx.array]:
+    """Launch a kernel on rows of the given batch, heads and tokens."""
+    B, Hk, tokens = shape
+    D = codec.layout.head_dim
+    template: list[tuple[str, object]] = [
+        ("T", dtype),
+        ("D", D),
+        ("G", codec.group_size),
+        ("HK", Hk),
+        ("MU", codec.mu is not None),
+        ("LAMBDA", codec.lam is not None),
+    ]
+    if D in SHARED_SIZES:
+        threads = 32 * _SIMDS
+        template.append(("SIMDS", _SIMDS))
+        tiles = -(-tokens // (1024 // D))
+        across = max(1, min(-(-tiles // _SIMDS), threadgroups // (2 * B * Hk)))
+    else:
+        threads = 32 * -(-D // 32)
+        template += [("N1", _first_factor(D)), ("THREADS", threads)]
+        across = tokens
+    return launch(source, backend, [*inputs, codec.table()], template, (across, Hk, 2 * B), threads, outputs)
+
+
+@functools.cache
+def _first_factor(head_dim: int) -> int:
+    """Return the even divisor of the head size that leaves the least work: the one nearest its square root."""
+    divisors = [n for n in range(2, head_dim + 1, 2) if head_dim % n == 0]
+    return min(divisors, key=lambda n: (n + head_dim // n, n))

@@ -1,0 +1,62 @@
+// Codes of new keys and values, a threadgroup for each row: any even D.
+//
+// Launch: threadgroups (L, HK, 2 B) of THREADS = D rounded up to 32 threads: keys of all batches, then values.
+// Inputs: keys, values [B, HK, L, D] T, strided as they like; table as in append_rows.
+// Outputs: codes [2, B, HK, L, W] uint, scales [2, B, HK, L, N] half.
+// Rounding: float32 throughout; the transform's differs from the reference's by some 1e-7, so that a value on a code's
+//   edge may fall to its other side.
+  constexpr int W = (D + 7) / 8;
+  constexpr int N = (D + G - 1) / G;
+  constexpr int SIMDS = THREADS / 32;
+  constexpr int GROUP_SIMDS = G / 32;
+  SHARED(float, row, D);
+  SHARED(float, spectrum, (N1 / 2 + 1) * (D / N1) * 2);
+  SHARED(float, roots, 2 * D);
+  SHARED(float, largest, SIMDS);
+  const int d = thread_index_in_threadgroup;
+  const int lane = thread_index_in_simdgroup;
+  const int simd = simdgroup_index_in_threadgroup;
+  const size_t token = threadgroup_position_in_grid.x;
+  const int head = threadgroup_position_in_grid.y;
+  const int B = keys_shape[0];
+  const int which = (int)threadgroup_position_in_grid.z / B;
+  const size_t batch = (int)threadgroup_position_in_grid.z % B;
+  const size_t vector = ((size_t)threadgroup_position_in_grid.z * HK + head) * keys_shape[2] + token;
+  const int constants = 3 * D + (which * HK + head) * D;
+  if (d < D) {
+    roots[d] = table[d];
+    roots[D + d] = table[D + d];
+    float x = 0.0f;
+    if (which == 0) {
+      x = (float)keys[batch * keys_strides[0] + head * keys_strides[1] + token * keys_strides[2] + d * keys_strides[3]];
+    } else {
+      x = (float)values[batch * values_strides[0] + head * values_strides[1] + token * values_strides[2] +
+                        d * values_strides[3]];
+    }
+    if (MU) x -= table[constants + d];
+    row[d] = x * table[2 * D + d];
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  srft<D, N1, THREADS>(row, spectrum, roots, d);
+  float y = d < D ? row[d] : 0.0f;
+  if (LAMBDA && d < D) y *= table[constants + (MU ? 2 * HK * D : 0) + d];
+  // The largest magnitude of the SIMD-group, a NaN included (max alone would drop it).
+  const float magnitude = fabs(y);
+  float most = simd_max(magnitude);
+  most = simd_sum(magnitude != magnitude ? 1.0f : 0.0f) > 0.0f ? NOT_A_NUMBER : most;
+  if (lane == 0) largest[simd] = most;
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  const int first = simd / GROUP_SIMDS * GROUP_SIMDS;
+  float group = 0.0f;
+  for (int i = first; i < min(first + GROUP_SIMDS, SIMDS); i++) {
+    group = largest[i] == largest[i] ? max(group, largest[i]) : NOT_A_NUMBER;
+  }
+  float step = (float)((half)(group / 7.0f));
+  step = fabs(step) <= 65504.0f ? step : NOT_A_NUMBER;
+  const float code = step > 0.0f ? min(max(rint(y / step), -7.0f), 7.0f) : 0.0f;
+  uint word = (uint)((int)code + 8) << (4 * (lane & 7));
+  word |= simd_shuffle_xor(word, 1);
+  word |= simd_shuffle_xor(word, 2);
+  word |= simd_shuffle_xor(word, 4);
+  if (d / 8 < W && (lane & 7) == 0) codes[vector * W + d / 8] = word;
+  if (d / G < N && d % G == 0) scales[vector * N + d / G] = (half)step;
