@@ -127,22 +127,35 @@ def reason_against(
     where = backend()
     if where == "cpu":
         return "there is no GPU"
-    _, Hq, L, D = queries.shape
-    reason = fused.reason_against(codec, queries, kv_heads, capacity, mask, window)
+    reason = fused.reason_against(codec, queries, capacity, mask, window)
     if not reason:
-        vectors = Hq // kv_heads * L
+        shape = (codec.group_size, codec.mu is not None, codec.lam is not None)
         # One new token at a time is what a reply is made of: no length of it may fail in the middle.
-        kinds = (
-            cuts.kinds_of_cut(where, vectors, kv_heads, D)
-            if L == 1
-            else [cuts.cut_for(where, vectors, kv_heads, D, tokens).kind]
-        )
-        shape = (D, codec.group_size, codec.mu is not None, codec.lam is not None)
-        reasons = (_trial(where, *shape, Hq, kv_heads, L, queries.dtype, window > 0, kind) for kind in kinds)
-        reason = next(filter(None, reasons), "")
+        at = tokens if queries.shape[2] > 1 else 0
+        reason = _step_reason(where, tuple(queries.shape[1:]), kv_heads, *shape, queries.dtype, window > 0, at)
     if reason:
         _say(reason)
     return reason
+
+
+@functools.lru_cache(maxsize=1024)
+def _step_reason(
+    where: str,
+    queries: tuple[int, int, int],
+    Hk: int,
+    group_size: int,
+    centred: bool,
+    scaled: bool,
+    dtype: mx.Dtype,
+    ring: bool,
+    tokens: int,
+) -> str:
+    """Try the cut at `tokens`, or those of all lengths for 0; return what is wrong, or ""."""
+    Hq, L, D = queries
+    vectors = Hq // Hk * L
+    kinds = [cuts.cut_for(where, vectors, Hk, D, tokens).kind] if tokens else cuts.kinds_of_cut(where, vectors, Hk, D)
+    trials = (_trial(where, D, group_size, centred, scaled, Hq, Hk, L, dtype, ring, kind) for kind in kinds)
+    return next(filter(None, trials), "")
 
 
 @functools.cache

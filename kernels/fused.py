@@ -1,14 +1,16 @@
 """The fused decode step's host side: which shapes it takes, and its launches. Shapes as in `kernels.reference`."""
 
+import functools
 import math
+from typing import Any
 
 import mlx.core as mx
 
-from kernels import sources
 from kernels.codec import Codec
 from kernels.cuts import Cut, cut_for
 from kernels.reference import MAX_QUERIES
 from kernels.rotation import RotationKind
+from kernels.sources import Launch, Source, launch, resident
 
 HEAD_SIZES = (64, 128, 256)
 """Head sizes that the step is fused for; coding and dequantizing alone take any even one."""
@@ -18,12 +20,13 @@ POSITION_SIZE = 4
 memory that it shares with the host, where every threadgroup would wait some 4 us for it."""
 _TILE_ROWS = 32
 _MERGE_SIMDS = 8
+_HEADERS = ("numbers.h", "codes.h", "srft_lanes.h")
+_INPUTS = ("queries", "keys", "values", "codes", "scales", "position", "table")
 
 
 def reason_against(
     codec: Codec,
     queries: mx.array,
-    kv_heads: int,
     capacity: int,
     mask: mx.array | str | None,
     window: int,
@@ -71,51 +74,91 @@ def append_and_attend(
     """
     B, Hq, L, D = queries.shape
     Hk = keys.shape[1]
-    vectors = Hq // Hk * L
-    cut = cut or cut_for(backend, vectors, Hk, D, tokens)
+    cut = cut or cut_for(backend, Hq // Hk * L, Hk, D, tokens)
     inputs = [queries, keys, values, codes, scales, position, codec.table(scale * math.log2(math.e))]
     masked = isinstance(mask, mx.array)
     if isinstance(mask, mx.array):
         inputs.append(mx.contiguous(mask.reshape(L, -1)))
-    constants = [("D", D), ("MU", codec.mu is not None), ("LAMBDA", codec.lam is not None), ("HK", Hk)]
-    next_position = ((POSITION_SIZE,), mx.int32)
-    result = ((B, Hq, L, D), queries.dtype)
-    partial = [((B, Hq * L, cut.blocks, D), mx.float32), ((B, Hq * L, cut.blocks, 2), mx.float32)]
-    outputs = sources.launch(
-        sources.attend_source(cut.whole, masked, cut.simds * 32, cut.resident(vectors, D)),
+    attend, merge = _launches(
         backend,
-        inputs,
+        mx.fast.metal_kernel,
+        (B, Hq, Hk, L, D),
+        codec.group_size,
+        codec.mu is not None,
+        codec.lam is not None,
+        queries.dtype,
+        masked,
+        window,
+        cut,
+    )
+    *made, next_position = attend(inputs)
+    if merge:
+        made = merge([*made, codec.table()])
+    return made[0], next_position
+
+
+@functools.lru_cache(maxsize=1024)
+def _launches(
+    backend: str,
+    metal_kernel: Any,
+    shape: tuple[int, int, int, int, int],
+    group_size: int,
+    centred: bool,
+    scaled: bool,
+    dtype: mx.Dtype,
+    masked: bool,
+    window: int,
+    cut: Cut,
+) -> tuple[Launch, Launch | None]:
+    """Return the step's one or two launches; kept, because a step is built anew for every token and layer.
+
+    `metal_kernel` is part of the key because the tests put the emulator in its place.
+    """
+    B, Hq, Hk, L, D = shape
+    vectors = Hq // Hk * L
+    constants = [("T", dtype), ("D", D), ("MU", centred), ("LAMBDA", scaled), ("HK", Hk)]
+    next_position = ((POSITION_SIZE,), mx.int32)
+    result = ((B, Hq, L, D), dtype)
+    partial = [((B, Hq * L, cut.blocks, D), mx.float32), ((B, Hq * L, cut.blocks, 2), mx.float32)]
+    threads = cut.simds * 32
+    attend = launch(
+        Source(
+            f"nibble_attend{'_whole' * cut.whole}{'_masked' * masked}",
+            "attend.metal",
+            _HEADERS,
+            (*_INPUTS, "mask") if masked else _INPUTS,
+            ("result", "next") if cut.whole else ("sums", "parts", "next"),
+            (
+                ("WHOLE", int(cut.whole)),
+                ("MASKED", int(masked)),
+                *resident(threads, cut.resident(vectors, D)),
+            ),
+        ),
+        backend,
         [
-            ("T", queries.dtype),
             *constants,
-            ("G", codec.group_size),
+            ("G", group_size),
             ("SETS", cut.sets),
             ("HEADS", vectors // cut.sets),
             ("L", L),
             ("TILE", cut.tile),
             ("SIMDS", cut.simds),
             ("WINDOW", window),
+            ("DOUBLED", cut.doubled),
         ],
         (cut.blocks, Hk * cut.sets, B),
-        cut.simds * 32,
+        threads,
         [result, next_position] if cut.whole else [*partial, next_position],
     )
     if cut.whole:
-        return outputs[0], outputs[1]
+        return attend, None
     simds = _MERGE_SIMDS if cut.blocks <= 32 else 2 * _MERGE_SIMDS
-    (merged,) = sources.launch(
-        sources.ATTEND_MERGE,
+    merge = launch(
+        Source("nibble_attend_merge", "attend_merge.metal", _HEADERS, ("sums", "parts", "table"), ("result",)),
         backend,
-        [outputs[0], outputs[1], codec.table()],
-        [
-            ("T", queries.dtype),
-            *constants,
-            ("VECTORS", Hq * L),
-            ("SIMDS", simds),
-            ("MAX_BLOCKS", cut.merged_blocks),
-        ],
+        [*constants, ("VECTORS", Hq * L), ("SIMDS", simds), ("MAX_BLOCKS", cut.merged_blocks)],
         (Hq * L, B, 1),
         simds * 32,
         [result],
     )
-    return merged, outputs[2]
+    return attend, merge

@@ -6,7 +6,8 @@ host. Each is built on first use and kept: MLX compiles it once for every set of
 """
 
 import functools
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,61 +16,53 @@ import mlx.core as mx
 
 _FOLDER = Path(__file__).parent / "metal"
 _PRELUDES = {"metal": "metal_prelude.h", "cuda": "cuda_prelude.h"}
-_COMMON = ("numbers.h", "codes.h", "srft.h", "srft_lanes.h", "srft_rows.h")
+
+Launch = Callable[[list[mx.array]], list[mx.array]]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One kernel: which body, its inputs and outputs in order, and macros that are defined before it."""
+    """One kernel: body and headers it needs, inputs and outputs in order, and macros defined before them."""
 
     name: str
     body: str
+    headers: tuple[str, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     macros: tuple[tuple[str, int], ...] = ()
 
 
-def attend_source(whole: bool, masked: bool, threads: int, resident: int) -> Source:
-    """Return the decode step: `whole` where it needs no second pass, `masked` where it takes a mask.
-
-    On NVIDIA `resident` threadgroups of `threads` threads are to fit a core.
-    """
-    inputs = ("queries", "keys", "values", "codes", "scales", "position", "table")
-    return Source(
-        f"nibble_attend{'_whole' * whole}{'_masked' * masked}",
-        "attend.metal",
-        (*inputs, "mask") if masked else inputs,
-        ("result", "next") if whole else ("sums", "parts", "next"),
-        macros=(("WHOLE", int(whole)), ("MASKED", int(masked)), ("LAUNCH_THREADS", threads), ("RESIDENT", resident)),
-    )
-
-
-ATTEND_MERGE = Source("nibble_attend_merge", "attend_merge.metal", ("sums", "parts", "table"), ("result",))
+def resident(threads: int, threadgroups: int) -> tuple[tuple[str, int], ...]:
+    """Return the macros that let so many threadgroups of `threads` threads share an NVIDIA core."""
+    return (("LAUNCH_THREADS", threads), ("RESIDENT", threadgroups))
 
 
 def launch(
     source: Source,
     backend: str,
-    inputs: Sequence[mx.array],
     template: Sequence[tuple[str, Any]],
     threadgroups: tuple[int, int, int],
     threads: int,
     outputs: Sequence[tuple[tuple[int, ...], mx.Dtype]],
-) -> list[mx.array]:
-    """Call a kernel on `backend` ("metal" or "cuda") with `threads` threads in each of `threadgroups`.
+) -> Launch:
+    """Return a kernel on `backend` ("metal" or "cuda"), ready for its inputs, with `threads` threads a threadgroup.
 
     Inputs are passed as they lie, so that a cache's buffer is never copied: they must be as the kernel expects them.
     """
-    grid = (threadgroups[0] * threads, threadgroups[1], threadgroups[2])
-    result: list[mx.array] = _kernel(source, backend, mx.fast.metal_kernel)(
-        inputs=list(inputs),
-        template=list(template),
-        grid=grid,
-        threadgroup=(threads, 1, 1),
-        output_shapes=[shape for shape, _ in outputs],
-        output_dtypes=[dtype for _, dtype in outputs],
-    )
-    return result
+    kernel = _kernel(source, backend, mx.fast.metal_kernel)
+    fixed = {
+        "template": list(template),
+        "grid": (threadgroups[0] * threads, threadgroups[1], threadgroups[2]),
+        "threadgroup": (threads, 1, 1),
+        "output_shapes": [shape for shape, _ in outputs],
+        "output_dtypes": [dtype for _, dtype in outputs],
+    }
+
+    def run(inputs: list[mx.array]) -> list[mx.array]:
+        made: list[mx.array] = kernel(inputs=inputs, **fixed)
+        return made
+
+    return run
 
 
 @functools.cache
@@ -77,17 +70,18 @@ def _kernel(source: Source, backend: str, metal_kernel: Any) -> Any:
     """Build a kernel; `metal_kernel` is part of the key because the tests put the emulator in its place."""
     make = metal_kernel if backend == "metal" else mx.fast.cuda_kernel
     macros = "".join(f"#define {name} {value}\n" for name, value in source.macros)
-    header = macros + "".join(_text(name) for name in (_PRELUDES[backend], *_COMMON))
     return make(
         name=source.name,
         input_names=list(source.inputs),
         output_names=list(source.outputs),
         source=_text(source.body),
-        header=header,
+        header=macros + "".join(_text(name) for name in (_PRELUDES[backend], *source.headers)),
         ensure_row_contiguous=False,
     )
 
 
 @functools.cache
 def _text(name: str) -> str:
-    return (_FOLDER / name).read_text(encoding="utf-8")
+    """Return a file without comments and indentation: MLX copies and hashes the whole text at every call."""
+    text = re.sub(r"//[^\n]*", "", (_FOLDER / name).read_text(encoding="utf-8"))
+    return "\n".join(line for line in (line.strip() for line in text.split("\n")) if line) + "\n"

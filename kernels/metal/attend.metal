@@ -9,12 +9,12 @@
 // Inputs: queries T [B, HQ, L, D], keys, values T [B, HK, L, D], as they lie; codes uint [2, B, HK, capacity, D/8] and
 //   scales half [2, B, HK, capacity, D/G], whole, of which rows position .. position + L - 1 are written IN PLACE (with
 //   WINDOW modulo WINDOW: a ring, then L = 1); position int [4], of which [0] counts the tokens before this step. It is
-//   the last step's `next`, so that MLX sees one step depend on the other. MASKED: mask bool [L, rows], a column a row of the cache. table as in append.
+//   the last step's `next`, so that MLX sees one step depend on the other. MASKED: mask bool [L, rows], a column a row of the cache. table as in append_rows.
 //   Capacity is a multiple of TILE: rows that hold no token are read, and given no weight.
 // Outputs: next int [4], [0] = position + L, and WHOLE ? result T [B, HQ, L, D]
 //   : sums float [B, HQ * L, nb, D], parts float [B, HQ * L, nb, 2] = maximum (in log2) and weight of each partial sum.
 // Arithmetic: products of half2, summed in float over tiles; weights carry 2^4 against underflow in half. Codes as
-//   append has them. Relative error against float64 on the same bytes 2e-3 at most (bfloat16's own rounding is 1.7e-3).
+//   append_rows has them. Relative error against float64 on the same bytes 2e-3 at most (bfloat16's own rounding is 1.7e-3).
   constexpr int R = D / 32;                  // lanes that share a key row, 16 bytes each
   constexpr int H = D / 64;                  // complex numbers a lane holds of a row to be rotated
   constexpr int ROWS = 32 / R;               // key rows a SIMD-group loads at once
@@ -25,7 +25,10 @@
   constexpr int VALUE_LOADS = TILE / VALUE_ROWS;
   constexpr int COPIES = R / KEY_LOADS;      // lanes that end up with the same token
   constexpr int CODED_WORDS = 2 * W / 32 > 1 ? 2 : 1;
-  constexpr int WEIGHT_WORDS = HEADS <= 2 ? 1 : (HEADS <= 4 ? 2 : 4);  // half2 of a token's weights in one group
+  // half2 of a token's weights in one group: a pair of heads each, or with DOUBLED one head's weight twice, which leaves
+  // NVIDIA's compiler free to spread the products over two pipes.
+  constexpr int WEIGHTS = DOUBLED ? HEADS : (HEADS + 1) / 2;
+  constexpr int WEIGHT_WORDS = WEIGHTS <= 1 ? 1 : (WEIGHTS <= 2 ? 2 : (WEIGHTS <= 4 ? 4 : 8));
   constexpr int QUERY_PACKS = 4 * HEADS * R;
   constexpr int WEIGHT_PACKS = SIMDS * TILE * N * WEIGHT_WORDS / 4;
   SHARED(uint4, packs, QUERY_PACKS + WEIGHT_PACKS);
@@ -291,6 +294,8 @@
     for (int i = 0; i < KEY_LOADS; i++) key_words[i] = key_codes[next_tile * R + i * 32 + lane];
     #pragma unroll
     for (int i = 0; i < KEY_LOADS; i++) key_steps[i] = key_scales[(next_tile + i * ROWS + lane / R) * N + part * 32 / G];
+    // Else NVIDIA's compiler asks for the next keys later, and waits for them.
+    simdgroup_barrier(mem_flags::mem_none);
     // Reduce over the lanes of a row and scatter: at the end score[h][0] is that of token `slot`.
     #pragma unroll
     for (int step = R / 2; step > 0; step /= 2) {
@@ -344,12 +349,14 @@
     for (int g = 0; g < N; g++) {
       const half2 steps = as_type<half2>(value_steps[g / 2]);
       const float step = valid ? (float)(g % 2 == 0 ? steps.x : steps.y) : 0.0f;
-      uint pair[4];
+      uint pair[WEIGHT_WORDS];
       #pragma unroll
       for (int e = 0; e < WEIGHT_WORDS; e++) {
-        const float even = 2 * e < HEADS ? p[2 * e < HEADS ? 2 * e : 0] * step : 0.0f;
-        const float odd = 2 * e + 1 < HEADS ? p[2 * e + 1 < HEADS ? 2 * e + 1 : 0] * step : 0.0f;
-        pair[e] = as_type<uint>(half2((half)even, (half)odd));
+        const int even = DOUBLED ? e : 2 * e;
+        const int odd = DOUBLED ? e : 2 * e + 1;
+        const half a = (half)(even < HEADS ? p[even < HEADS ? even : 0] * step : 0.0f);
+        const half b = (half)(odd < HEADS ? p[odd < HEADS ? odd : 0] * step : 0.0f);
+        pair[e] = as_type<uint>(half2(a, b));
       }
       const int at = weights_at + (slot * N + g) * WEIGHT_WORDS;
       if (owner) {
@@ -373,13 +380,16 @@
       const half2 c2 = codes_0_4(word >> 8);
       const half2 c3 = codes_1_5(word >> 8);
       const int at = my_weights + i * VALUE_ROWS * N * WEIGHT_WORDS;
-      uint pair[4];
-      if constexpr (WEIGHT_WORDS == 4) {
-        const uint4 pack = *(SHARED_POINTER(uint4))(weight_words + at);
-        pair[0] = pack.x;
-        pair[1] = pack.y;
-        pair[2] = pack.z;
-        pair[3] = pack.w;
+      uint pair[WEIGHT_WORDS];
+      if constexpr (WEIGHT_WORDS >= 4) {
+        #pragma unroll
+        for (int e = 0; e < WEIGHT_WORDS; e += 4) {
+          const uint4 pack = *(SHARED_POINTER(uint4))(weight_words + at + e);
+          pair[e] = pack.x;
+          pair[e + 1] = pack.y;
+          pair[e + 2] = pack.z;
+          pair[e + 3] = pack.w;
+        }
       } else if constexpr (WEIGHT_WORDS == 2) {
         const uint2 pack = *(SHARED_POINTER(uint2))(weight_words + at);
         pair[0] = pack.x;
@@ -389,8 +399,8 @@
       }
       #pragma unroll
       for (int h = 0; h < HEADS; h++) {
-        const half2 both = as_type<half2>(pair[h / 2]);
-        const half2 w = (h & 1) != 0 ? half2(both.y, both.y) : half2(both.x, both.x);
+        const half2 both = as_type<half2>(pair[DOUBLED ? h : h / 2]);
+        const half2 w = DOUBLED ? both : ((h & 1) != 0 ? half2(both.y, both.y) : half2(both.x, both.x));
         tile_sum[h][0] = fma(w, c0, tile_sum[h][0]);
         tile_sum[h][1] = fma(w, c1, tile_sum[h][1]);
         tile_sum[h][2] = fma(w, c2, tile_sum[h][2]);

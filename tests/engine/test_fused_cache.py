@@ -17,6 +17,7 @@ from tests.engine.test_kv_cache import feed, kl, tokens_of
 from tests.metal_host.fixtures import require_compiler
 from tests.metal_host.stand_in import metal_host
 from tests.tiny_model import build_model
+from tests.trials import forget_trials
 
 require_compiler()
 
@@ -25,10 +26,10 @@ require_compiler()
 def fused_dispatch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let dispatch believe in a Metal GPU; the emulator answers. Compiled functions would hide arrays from it."""
     mx.disable_compile()
-    dispatch._trial.cache_clear()
+    forget_trials()
     with metal_host(request.param, 0):
         yield lambda: monkeypatch.setattr(dispatch, "backend", lambda: "metal")
-    dispatch._trial.cache_clear()
+    forget_trials()
     mx.enable_compile()
 
 

@@ -12,6 +12,7 @@ from kernels.codec import Codec
 from kernels.cuts import Cut, cut_for, fits, kinds_of_cut
 from kernels.rotation import Rotation, RotationKind
 from tests.metal_host.fixtures import require_compiler
+from tests.trials import forget_trials
 
 require_compiler()
 
@@ -206,8 +207,12 @@ def test_a_step_reads_the_cache_once(on_metal_host) -> None:
 @pytest.mark.parametrize("heads", [(12, 2, 128), (8, 1, 256), (4, 1, 256), (64, 8, 128), (32, 8, 64), (28, 4, 128)])
 def test_every_kind_of_cut_fits_an_apple_gpu_and_computes_the_same(on_metal_host, heads: tuple[int, int, int]) -> None:
     query_heads, kv_heads, head_dim = heads
-    kinds = kinds_of_cut("metal", query_heads // kv_heads, kv_heads, head_dim)
-    assert len(kinds) > 1
+    kinds = [
+        kind
+        for backend in ("metal", "cuda")
+        for kind in kinds_of_cut(backend, query_heads // kv_heads, kv_heads, head_dim)
+    ]
+    assert {kind.doubled for kind in kinds} == {False, True}
     results = [Step(heads, 299, capacity=512).run(cut=kind) for kind in kinds]
     for result in results[1:]:
         assert relative(result, results[0]) < MOST_RELATIVE_ERROR
@@ -230,11 +235,9 @@ def test_every_length_has_a_cut_that_fits_and_was_tried(backend: str) -> None:
 def metal_dispatch(monkeypatch: pytest.MonkeyPatch):
     """Let dispatch believe in a Metal GPU; the emulator answers."""
     monkeypatch.setattr(dispatch, "backend", lambda: "metal")
-    for trial in (dispatch._trial, dispatch._bulk_trial):
-        trial.cache_clear()
+    forget_trials()
     yield
-    for trial in (dispatch._trial, dispatch._bulk_trial):
-        trial.cache_clear()
+    forget_trials()
 
 
 @pytest.mark.usefixtures("on_metal_host", "metal_dispatch")
@@ -280,8 +283,7 @@ def test_a_kernel_that_computes_wrongly_or_not_at_all_is_not_engaged(
     real = getattr(module, name)
 
     def reason() -> str:
-        for trial in (dispatch._trial, dispatch._bulk_trial):
-            trial.cache_clear()
+        forget_trials()
         if operation == "rows":
             return dispatch._bulk_reason(codec, mx.float16, 2)
         return dispatch.reason_against(codec, mx.zeros((1, 4, 1, 64), mx.float16), 2, 256, 10)
