@@ -25,21 +25,20 @@ class Tuning:
     new token. Beyond, threadgroups have four (MLX's own vector attention has as many threads), and a launch has at
     most `threadgroups` of them. Up to `latency_rows` rows of all key/value heads together, time is one threadgroup's
     latency: tiles are small, and as many as there are workers. Beyond, reading counts: larger tiles where the head
-    size leaves registers for them, two at least for each worker. `doubled` has weights stored twice (attend.metal).
+    size leaves registers for them, two at least for each worker.
     """
 
     whole_tokens: int
     whole_simds: int
     latency_rows: int
     threadgroups: int
-    doubled: bool
 
 
 TUNINGS = {
     # An H200, two threadgroups for each of its 132 cores; from `python -m kernels.bench --tune`.
-    "cuda": Tuning(whole_tokens=256, whole_simds=9, latency_rows=8192, threadgroups=264, doubled=True),
+    "cuda": Tuning(whole_tokens=256, whole_simds=9, latency_rows=8192, threadgroups=264),
     # Not measured. `python -m kernels.bench --tune` on a Mac says better.
-    "metal": Tuning(whole_tokens=256, whole_simds=9, latency_rows=8192, threadgroups=264, doubled=False),
+    "metal": Tuning(whole_tokens=256, whole_simds=9, latency_rows=8192, threadgroups=264),
 }
 
 
@@ -47,14 +46,13 @@ TUNINGS = {
 class Cut:
     """How a step is cut: `sets` threadgroups share a kv head's query vectors, `blocks` its tokens.
 
-    A threadgroup has `simds` SIMD-groups, each of which takes tiles of `tile` tokens. `doubled`: see `Tuning`.
+    A threadgroup has `simds` SIMD-groups, each of which takes tiles of `tile` tokens.
     """
 
     sets: int
     tile: int
     simds: int
     blocks: int
-    doubled: bool = False
 
     @property
     def whole(self) -> bool:
@@ -89,7 +87,7 @@ def cut_for(backend: str, vectors: int, kv_heads: int, head_dim: int, tokens: in
     codes again.
     """
     tuning = TUNINGS[backend]
-    whole = Cut(vectors, _TILE_LATENCY, tuning.whole_simds, 1, tuning.doubled)
+    whole = Cut(vectors, _TILE_LATENCY, tuning.whole_simds, 1)
     if tokens <= tuning.whole_tokens and fits(whole, vectors, head_dim):
         return whole
     latency = tokens * kv_heads <= tuning.latency_rows
@@ -101,9 +99,7 @@ def cut_for(backend: str, vectors: int, kv_heads: int, head_dim: int, tokens: in
     # One threadgroup too many for the cores costs as much as a whole round, so blocks give way, by sixteens.
     sets = max((n for n in choices if kv_heads * n * (blocks & ~1) <= tuning.threadgroups), default=choices[0])
     most = tuning.threadgroups // (kv_heads * sets)
-    blocks = blocks if blocks <= most else max(2, most // 16 * 16, min(most, 8))
-    doubled = Cut(sets, tile, _SIMDS, blocks, True)
-    return doubled if tuning.doubled and fits(doubled, vectors, head_dim) else replace(doubled, doubled=False)
+    return Cut(sets, tile, _SIMDS, blocks if blocks <= most else max(2, most // 16 * 16, min(most, 8)))
 
 
 def kinds_of_cut(backend: str, vectors: int, kv_heads: int, head_dim: int) -> list[Cut]:
@@ -133,8 +129,7 @@ def fits(cut: Cut, vectors: int, head_dim: int) -> bool:
 
 def _bytes(cut: Cut, heads: int, head_dim: int) -> int:
     """Return the step's threadgroup memory, as attend.metal lays it out, with groups of 32."""
-    weights = heads if cut.doubled else -(-heads // 2)
-    weight_words = 1 if weights <= 1 else 2 if weights <= 2 else 4 if weights <= 4 else 8
+    weight_words = 1 if heads <= 2 else 2 if heads <= 4 else 4
     queries = 16 * 4 * heads * (head_dim // 32)
     weights = 4 * cut.simds * cut.tile * (head_dim // 32) * weight_words
     ends = 4 * (2 * cut.simds * heads + heads)

@@ -144,7 +144,6 @@ def _launches(
             ("TILE", cut.tile),
             ("SIMDS", cut.simds),
             ("WINDOW", window),
-            ("DOUBLED", cut.doubled),
         ],
         (cut.blocks, Hk * cut.sets, B),
         threads,

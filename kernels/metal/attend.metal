@@ -25,10 +25,7 @@
   constexpr int VALUE_LOADS = TILE / VALUE_ROWS;
   constexpr int COPIES = R / KEY_LOADS;      // lanes that end up with the same token
   constexpr int CODED_WORDS = 2 * W / 32 > 1 ? 2 : 1;
-  // half2 of a token's weights in one group: a pair of heads each, or with DOUBLED one head's weight twice, which leaves
-  // NVIDIA's compiler free to spread the products over two pipes.
-  constexpr int WEIGHTS = DOUBLED ? HEADS : (HEADS + 1) / 2;
-  constexpr int WEIGHT_WORDS = WEIGHTS <= 1 ? 1 : (WEIGHTS <= 2 ? 2 : (WEIGHTS <= 4 ? 4 : 8));
+  constexpr int WEIGHT_WORDS = HEADS <= 2 ? 1 : (HEADS <= 4 ? 2 : 4);  // half2 of a token's weights in one group
   constexpr int QUERY_PACKS = 4 * HEADS * R;
   constexpr int WEIGHT_PACKS = SIMDS * TILE * N * WEIGHT_WORDS / 4;
   SHARED(uint4, packs, QUERY_PACKS + WEIGHT_PACKS);
@@ -294,8 +291,6 @@
     for (int i = 0; i < KEY_LOADS; i++) key_words[i] = key_codes[next_tile * R + i * 32 + lane];
     #pragma unroll
     for (int i = 0; i < KEY_LOADS; i++) key_steps[i] = key_scales[(next_tile + i * ROWS + lane / R) * N + part * 32 / G];
-    // Else NVIDIA's compiler asks for the next keys later, and waits for them.
-    simdgroup_barrier(mem_flags::mem_none);
     // Reduce over the lanes of a row and scatter: at the end score[h][0] is that of token `slot`.
     #pragma unroll
     for (int step = R / 2; step > 0; step /= 2) {
@@ -349,14 +344,12 @@
     for (int g = 0; g < N; g++) {
       const half2 steps = as_type<half2>(value_steps[g / 2]);
       const float step = valid ? (float)(g % 2 == 0 ? steps.x : steps.y) : 0.0f;
-      uint pair[WEIGHT_WORDS];
+      uint pair[4];
       #pragma unroll
       for (int e = 0; e < WEIGHT_WORDS; e++) {
-        const int even = DOUBLED ? e : 2 * e;
-        const int odd = DOUBLED ? e : 2 * e + 1;
-        const half a = (half)(even < HEADS ? p[even < HEADS ? even : 0] * step : 0.0f);
-        const half b = (half)(odd < HEADS ? p[odd < HEADS ? odd : 0] * step : 0.0f);
-        pair[e] = as_type<uint>(half2(a, b));
+        const float even = 2 * e < HEADS ? p[2 * e < HEADS ? 2 * e : 0] * step : 0.0f;
+        const float odd = 2 * e + 1 < HEADS ? p[2 * e + 1 < HEADS ? 2 * e + 1 : 0] * step : 0.0f;
+        pair[e] = as_type<uint>(half2((half)even, (half)odd));
       }
       const int at = weights_at + (slot * N + g) * WEIGHT_WORDS;
       if (owner) {
@@ -380,16 +373,13 @@
       const half2 c2 = codes_0_4(word >> 8);
       const half2 c3 = codes_1_5(word >> 8);
       const int at = my_weights + i * VALUE_ROWS * N * WEIGHT_WORDS;
-      uint pair[WEIGHT_WORDS];
-      if constexpr (WEIGHT_WORDS >= 4) {
-        #pragma unroll
-        for (int e = 0; e < WEIGHT_WORDS; e += 4) {
-          const uint4 pack = *(SHARED_POINTER(uint4))(weight_words + at + e);
-          pair[e] = pack.x;
-          pair[e + 1] = pack.y;
-          pair[e + 2] = pack.z;
-          pair[e + 3] = pack.w;
-        }
+      uint pair[4];
+      if constexpr (WEIGHT_WORDS == 4) {
+        const uint4 pack = *(SHARED_POINTER(uint4))(weight_words + at);
+        pair[0] = pack.x;
+        pair[1] = pack.y;
+        pair[2] = pack.z;
+        pair[3] = pack.w;
       } else if constexpr (WEIGHT_WORDS == 2) {
         const uint2 pack = *(SHARED_POINTER(uint2))(weight_words + at);
         pair[0] = pack.x;
@@ -399,8 +389,8 @@
       }
       #pragma unroll
       for (int h = 0; h < HEADS; h++) {
-        const half2 both = as_type<half2>(pair[DOUBLED ? h : h / 2]);
-        const half2 w = DOUBLED ? both : ((h & 1) != 0 ? half2(both.y, both.y) : half2(both.x, both.x));
+        const half2 both = as_type<half2>(pair[h / 2]);
+        const half2 w = (h & 1) != 0 ? half2(both.y, both.y) : half2(both.x, both.x);
         tile_sum[h][0] = fma(w, c0, tile_sum[h][0]);
         tile_sum[h][1] = fma(w, c1, tile_sum[h][1]);
         tile_sum[h][2] = fma(w, c2, tile_sum[h][2]);

@@ -207,12 +207,8 @@ def test_a_step_reads_the_cache_once(on_metal_host) -> None:
 @pytest.mark.parametrize("heads", [(12, 2, 128), (8, 1, 256), (4, 1, 256), (64, 8, 128), (32, 8, 64), (28, 4, 128)])
 def test_every_kind_of_cut_fits_an_apple_gpu_and_computes_the_same(on_metal_host, heads: tuple[int, int, int]) -> None:
     query_heads, kv_heads, head_dim = heads
-    kinds = [
-        kind
-        for backend in ("metal", "cuda")
-        for kind in kinds_of_cut(backend, query_heads // kv_heads, kv_heads, head_dim)
-    ]
-    assert {kind.doubled for kind in kinds} == {False, True}
+    kinds = kinds_of_cut("metal", query_heads // kv_heads, kv_heads, head_dim)
+    assert len(kinds) > 1
     results = [Step(heads, 299, capacity=512).run(cut=kind) for kind in kinds]
     for result in results[1:]:
         assert relative(result, results[0]) < MOST_RELATIVE_ERROR
