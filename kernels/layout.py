@@ -1,7 +1,8 @@
 """The int4 format in one place: bits, nibble order, scale type, packed shapes, bytes.
 
 A row is one head's key or value of one token: `D` values. After centring, rotation and lambda it is cut into groups of
-`G` values along `D`; a group has one float16 scale and every value a code from -7 to 7 (`value = scale * code`).
+`G` values along `D`; a group has one float16 scale and every value a code from -8 to 7 (`value = scale * code`). The
+scale has a sign: the value of largest magnitude gets the code -8, whichever side it is on.
 Codes are stored as nibbles `code + 8`, eight to a uint32 word, value `8 w + i` of the row in bits `4 i .. 4 i + 3` of
 word `w`. That is the order of MLX's own affine packing, so `mx.quantized_matmul` and `mx.dequantize` read the words as
 they are, with `bias = -8 * scale`.
@@ -15,6 +16,7 @@ import mlx.core as mx
 
 BITS = 4
 CODES_PER_WORD = 32 // BITS
+MIN_CODE = -8
 MAX_CODE = 7
 CODE_OFFSET = 8
 """What is added to a code to make it a nibble; a nibble of 8 is the value 0."""

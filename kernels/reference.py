@@ -10,7 +10,7 @@ whatever reads it is NaN, never something that looks like a result. A group of z
 import mlx.core as mx
 
 from kernels.codec import Codec
-from kernels.layout import BITS, CODE_OFFSET, CODES_PER_WORD, MAX_CODE, SCALE_DTYPE, ZERO_WORD, Layout
+from kernels.layout import BITS, CODE_OFFSET, CODES_PER_WORD, MAX_CODE, MIN_CODE, SCALE_DTYPE, ZERO_WORD, Layout
 
 MAX_QUERIES = 8
 """Most query tokens that are attended on the codes; longer chunks are prefill and use their exact keys and values."""
@@ -45,11 +45,12 @@ def pack(layout: Layout, rows: mx.array) -> tuple[mx.array, mx.array]:
     if padding:
         rows = mx.pad(rows, [(0, 0)] * len(lead) + [(0, padding)])
     groups = rows.reshape(*lead, layout.groups, layout.group_size)
-    scales = (mx.abs(groups).max(axis=-1) / MAX_CODE).astype(SCALE_DTYPE)
+    low, high = groups.min(axis=-1), groups.max(axis=-1)
+    scales = (mx.where(-low >= high, low, high) / MIN_CODE).astype(SCALE_DTYPE)
     scales = mx.where(mx.isfinite(scales), scales, mx.array(float("nan"), SCALE_DTYPE))
     steps = scales.astype(mx.float32)[..., None]
     # Comparisons with NaN are false, so a NaN scale takes the zero codes too.
-    codes = mx.where(steps > 0, mx.clip(mx.round(groups / steps), -MAX_CODE, MAX_CODE), 0)
+    codes = mx.where(mx.abs(steps) > 0, mx.clip(mx.round(groups / steps), MIN_CODE, MAX_CODE), 0)
     nibbles = (codes + CODE_OFFSET).astype(mx.uint32).reshape(*lead, layout.padded_words, CODES_PER_WORD)
     shifts = mx.arange(0, 32, BITS, dtype=mx.uint32)
     return (nibbles[..., : layout.words, :] << shifts).sum(axis=-1), scales

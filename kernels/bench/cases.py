@@ -14,7 +14,7 @@ from kernels import dispatch, fused
 from kernels.bench.reading import read_over
 from kernels.codec import Codec, make_codec
 from kernels.cuts import Cut
-from kernels.layout import BITS, CODE_OFFSET, MAX_CODE, SCALE_DTYPE
+from kernels.layout import BITS, SCALE_DTYPE
 
 SHAPES = ((12, 2, 128), (4, 1, 256), (32, 8, 128), (32, 8, 64))
 """Query heads, key/value heads, head size: Qwen2.5-1.5B, Gemma-3 1B, Llama-3.1-8B, Llama-3.2-1B."""
@@ -97,11 +97,10 @@ class Case:
         """Return codes and scales of random rows, as `kernels.reference.quantize` would."""
         layout = self.codec.layout
         shape = (2, 1, self.kv_heads, rows)
-        nibbles = (CODE_OFFSET - MAX_CODE, CODE_OFFSET + MAX_CODE + 1)
         codes = mx.zeros((*shape, layout.words), mx.uint32)
         for shift in range(0, 32, BITS):
-            codes = codes | mx.random.randint(*nibbles, codes.shape).astype(mx.uint32) << shift
-        return codes, mx.random.uniform(0.05, 0.3, (*shape, layout.groups)).astype(SCALE_DTYPE)
+            codes = codes | mx.random.randint(0, 1 << BITS, codes.shape).astype(mx.uint32) << shift
+        return codes, mx.random.uniform(-0.3, 0.3, (*shape, layout.groups)).astype(SCALE_DTYPE)
 
     def query(self) -> mx.array:
         """Return a random query token `[1, Hq, 1, D]` bfloat16."""

@@ -12,7 +12,8 @@
   SHARED(float, row, D);
   SHARED(float, spectrum, (N1 / 2 + 1) * (D / N1) * 2);
   SHARED(float, roots, 2 * D);
-  SHARED(float, largest, SIMDS);
+  SHARED(float, lows, SIMDS);
+  SHARED(float, highs, SIMDS);
   const int d = thread_index_in_threadgroup;
   const int lane = thread_index_in_simdgroup;
   const int simd = simdgroup_index_in_threadgroup;
@@ -38,22 +39,26 @@
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
   srft<D, N1, THREADS>(row, spectrum, roots, d);
-  float y = d < D ? row[d] : 0.0f;
+  float y = d < D ? row[d] : 0.0f * row[0];  // 0, or NaN where the row is
   if (LAMBDA && d < D) y *= table[constants + (MU ? 2 * HK * D : 0) + d];
-  // The largest magnitude of the SIMD-group, a NaN included (max alone would drop it).
-  const float magnitude = fabs(y);
-  float most = simd_max(magnitude);
-  most = simd_sum(magnitude != magnitude ? 1.0f : 0.0f) > 0.0f ? NOT_A_NUMBER : most;
-  if (lane == 0) largest[simd] = most;
+  // One NaN or infinity in a row, and no value of it is finite: min and max see that even where they drop a NaN.
+  const float low = simd_min(y);
+  const float high = simd_max(y);
+  if (lane == 0) {
+    lows[simd] = low;
+    highs[simd] = high;
+  }
   threadgroup_barrier(mem_flags::mem_threadgroup);
   const int first = simd / GROUP_SIMDS * GROUP_SIMDS;
-  float group = 0.0f;
-  for (int i = first; i < min(first + GROUP_SIMDS, SIMDS); i++) {
-    group = largest[i] == largest[i] ? max(group, largest[i]) : NOT_A_NUMBER;
+  float group_low = lows[first];
+  float group_high = highs[first];
+  for (int i = first + 1; i < min(first + GROUP_SIMDS, SIMDS); i++) {
+    group_low = min(group_low, lows[i]);
+    group_high = max(group_high, highs[i]);
   }
-  float step = (float)((half)(group / 7.0f));
+  float step = (float)((half)((-group_low >= group_high ? group_low : group_high) / -8.0f));
   step = fabs(step) <= 65504.0f ? step : NOT_A_NUMBER;
-  const float code = step > 0.0f ? min(max(rint(y / step), -7.0f), 7.0f) : 0.0f;
+  const float code = fabs(step) > 0.0f ? min(max(rint(y / step), -8.0f), 7.0f) : 0.0f;
   uint word = (uint)((int)code + 8) << (4 * (lane & 7));
   word |= simd_shuffle_xor(word, 1);
   word |= simd_shuffle_xor(word, 2);

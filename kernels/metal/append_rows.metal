@@ -137,7 +137,8 @@
       }
     }
     simdgroup_barrier(mem_flags::mem_threadgroup);
-    float most[4];
+    float low[4];
+    float high[4];
     #pragma unroll
     for (int w = 0; w < 4; w++) {
       if (LAMBDA) {
@@ -150,33 +151,46 @@
           y[w][i + 3] *= factor.w;
         }
       }
-      most[w] = fabs(y[w][0]);
+      low[w] = y[w][0];
+      high[w] = y[w][0];
       #pragma unroll
-      for (int i = 1; i < 8; i++) most[w] = max(most[w], fabs(y[w][i]));
+      for (int i = 1; i < 8; i++) {
+        low[w] = min(low[w], y[w][i]);
+        high[w] = max(high[w], y[w][i]);
+      }
     }
     float steps[4];
     float factors[4];
     #pragma unroll
     for (int w = 0; w < 4; w += SAME) {
       #pragma unroll
-      for (int i = 1; i < SAME; i++) most[w] = max(most[w], most[w + i]);
+      for (int i = 1; i < SAME; i++) {
+        low[w] = min(low[w], low[w + i]);
+        high[w] = max(high[w], high[w + i]);
+      }
       #pragma unroll
-      for (int o = 1; o < GROUP_LANES; o *= 2) most[w] = max(most[w], simd_shuffle_xor(most[w], o));
-      const float step = (float)((half)(most[w] * (ROW_NORM / 7.0f)));
+      for (int o = 1; o < GROUP_LANES; o *= 2) {
+        low[w] = min(low[w], simd_shuffle_xor(low[w], o));
+        high[w] = max(high[w], simd_shuffle_xor(high[w], o));
+      }
+      const float step = (float)((half)((-low[w] >= high[w] ? low[w] : high[w]) * (ROW_NORM / -8.0f)));
       #pragma unroll
       for (int i = 0; i < SAME; i++) {
         // Every y is a sum over the whole row: one NaN or infinity there, and none of them is finite.
-        steps[w + i] = step <= 65504.0f ? step : NOT_A_NUMBER;
+        steps[w + i] = fabs(step) <= 65504.0f ? step : NOT_A_NUMBER;
         factors[w + i] = ROW_NORM * (1.0f / step);
       }
     }
     // A scale that half holds with few bits only may be far too small for its group.
-    if (min(min(steps[0], steps[1]), min(steps[2], steps[3])) < 6.1035156e-5f) {
+    if (min(min(fabs(steps[0]), fabs(steps[1])), min(fabs(steps[2]), fabs(steps[3]))) < 6.1035156e-5f) {
       #pragma unroll
       for (int w = 0; w < 4; w++) {
-        const float limit = steps[w] * (7.0f / ROW_NORM);
+        const float one_end = steps[w] * (-8.0f / ROW_NORM);
+        const float other_end = steps[w] * (7.0f / ROW_NORM);
         #pragma unroll
-        for (int i = 0; i < 8; i++) y[w][i] = min(max(y[w][i], -limit), limit);
+        for (int i = 0; i < 8; i++) {
+          y[w][i] = min(max(y[w][i], min(one_end, other_end)), max(one_end, other_end));
+        }
       }
     }
     #pragma unroll
@@ -184,11 +198,12 @@
       uint word = 0u;
       #pragma unroll
       for (int i = 7; i >= 0; i--) {
-        word = (word << 4) + as_type<uint>(fma(y[w][i], factors[w], as_type<float>(ROUNDER)));
+        const float code = min(fma(y[w][i], factors[w], as_type<float>(ROUNDER)), as_type<float>(ROUNDER + 7u));
+        word = (word << 4) + as_type<uint>(code);
       }
       // Less what ROUNDER has added, and 8 more for each code.
       word += 0x88888888u - ROUNDER - (ROUNDER << 4) - (ROUNDER << 8);
-      ((SHARED_POINTER(uint))room)[words[w]] = steps[w] > 0.0f ? word : 0x88888888u;
+      ((SHARED_POINTER(uint))room)[words[w]] = fabs(steps[w]) > 0.0f ? word : 0x88888888u;
     }
     simdgroup_barrier(mem_flags::mem_threadgroup);
     if (token < L) {

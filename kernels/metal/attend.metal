@@ -184,21 +184,28 @@
       #pragma unroll
       for (int u = 0; u < CODED_WORDS; u++) {
         const int word = u * 32 + lane;
-        uint largest = 0u;  // the magnitudes' bits: infinity and NaN come out on top
         #pragma unroll
-        for (int i = 0; i < 8; i++) {
-          coded[u][i] = totals[word % (2 * W) * 8 + i];
-          largest = max(largest, as_type<uint>(coded[u][i]) & 0x7FFFFFFFu);
+        for (int i = 0; i < 8; i++) coded[u][i] = totals[word % (2 * W) * 8 + i];
+        // Every value is a sum over the whole row: one NaN or infinity there, and none of them is finite.
+        float low = coded[u][0];
+        float high = coded[u][0];
+        #pragma unroll
+        for (int i = 1; i < 8; i++) {
+          low = min(low, coded[u][i]);
+          high = max(high, coded[u][i]);
         }
         #pragma unroll
-        for (int apart = 1; apart < G / 8; apart *= 2) largest = max(largest, simd_shuffle_xor(largest, apart));
-        const half rounded = (half)(as_type<float>(largest) / 7.0f);
-        const float step = (float)rounded <= 65504.0f ? (float)rounded : NOT_A_NUMBER;
-        const float inverse = step > 0.0f ? 1.0f / step : 0.0f;
+        for (int apart = 1; apart < G / 8; apart *= 2) {
+          low = min(low, simd_shuffle_xor(low, apart));
+          high = max(high, simd_shuffle_xor(high, apart));
+        }
+        const float rounded = (float)((half)((-low >= high ? low : high) / -8.0f));
+        const float step = fabs(rounded) <= 65504.0f ? rounded : NOT_A_NUMBER;
+        const float inverse = fabs(step) > 0.0f ? 1.0f / step : 0.0f;
         uint packed = 0u;
         #pragma unroll
         for (int i = 0; i < 8; i++) {
-          const float code = min(max(rint(coded[u][i] * inverse), -7.0f), 7.0f);
+          const float code = min(max(rint(coded[u][i] * inverse), -8.0f), 7.0f);
           packed |= (uint)((int)code + 8) << (4 * i);
           coded[u][i] = code * step;
         }

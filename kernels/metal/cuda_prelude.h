@@ -28,6 +28,10 @@ template <typename T> inline T simd_max(T v) {
   for (int o = 16; o > 0; o >>= 1) v = max(v, __shfl_xor_sync(0xffffffffu, v, o));
   return v;
 }
+template <typename T> inline T simd_min(T v) {
+  for (int o = 16; o > 0; o >>= 1) v = min(v, __shfl_xor_sync(0xffffffffu, v, o));
+  return v;
+}
 template <typename R, typename T> inline R as_type(T v) {
   static_assert(sizeof(R) == sizeof(T), "");
   R r;

@@ -33,12 +33,12 @@ def numpy_pack(rows: np.ndarray, group_size: int) -> tuple[np.ndarray, np.ndarra
     padded = np.zeros((n, groups * group_size))
     padded[:, :dim] = rows
     grouped = padded.reshape(n, groups, group_size)
-    # The scale is rounded to float32 first, as the reference computes it, then to float16.
-    scales = (np.abs(grouped).max(-1).astype(np.float32) / np.float32(7)).astype(np.float16)
+    low, high = grouped.min(-1), grouped.max(-1)
+    scales = (np.where(-low >= high, low, high) / -8).astype(np.float16)
     steps = scales.astype(np.float64)[..., None]
     codes = np.zeros_like(grouped)
-    np.divide(grouped, steps, out=codes, where=steps > 0)
-    codes = np.clip(np.rint(codes), -7, 7).astype(np.int64).reshape(n, -1)
+    np.divide(grouped, steps, out=codes, where=steps != 0)
+    codes = np.clip(np.rint(codes), -8, 7).astype(np.int64).reshape(n, -1)
     words = -(-dim // CODES_PER_WORD)
     nibbles = (codes[:, : words * CODES_PER_WORD] + 8).astype(np.uint64).reshape(n, words, CODES_PER_WORD)
     packed = sum(nibbles[..., i] << np.uint64(4 * i) for i in range(CODES_PER_WORD)).astype(np.uint32)
@@ -49,23 +49,35 @@ def numpy_pack(rows: np.ndarray, group_size: int) -> tuple[np.ndarray, np.ndarra
 @pytest.mark.parametrize("group_size", [32, 64])
 def test_packing_is_bit_exact(head_dim: int, group_size: int) -> None:
     rng = np.random.default_rng(head_dim)
-    # Multiples of 1/8 up to 28: scale and quotient are exact in float32, ties included, so every bit is decided.
-    rows = rng.integers(-28 * 8, 28 * 8 + 1, (43, head_dim)) / 8.0
-    rows[:, ::group_size] = 28.0
+    # Multiples of 1/8 up to 32: scale and quotient are exact in float32, ties included, so every bit is decided.
+    rows = rng.integers(-32 * 8, 32 * 8 + 1, (43, head_dim)) / 8.0
+    rows[:, ::group_size] = 32.0
+    rows[::2, ::group_size] = -32.0
     rows[3] = 0.0
     words, scales, codes = numpy_pack(rows, group_size)
     got_words, got_scales = reference.pack(Layout(head_dim, group_size), mx.array(rows, mx.float32))
     assert np.array_equal(np.array(got_scales), scales)
     assert np.array_equal(np.array(got_words), words)
-    assert np.abs(codes).max() == 7
+    assert (codes.min(), codes.max()) == (-8, 7)
+    assert (scales < 0).any()
+    assert (scales > 0).any()
 
 
 def test_ties_round_to_even() -> None:
     rows = np.zeros((1, 32))
-    rows[0, :9] = [7.0, 0.5, 1.5, 2.5, 3.5, -0.5, -1.5, -2.5, 6.5]
+    rows[0, :9] = [-8.0, 0.5, 1.5, 2.5, 3.5, -0.5, -1.5, -2.5, 6.5]
     layout = Layout(32, 32)
     got = np.array(reference.unpack(layout, *reference.pack(layout, mx.array(rows, mx.float32))))
-    assert got[0, :9].tolist() == [7, 0, 2, 2, 4, 0, -2, -2, 6]
+    assert got[0, :9].tolist() == [-8, 0, 2, 2, 4, 0, -2, -2, 6]
+
+
+def test_the_largest_magnitude_is_exact_and_its_opposite_is_clipped() -> None:
+    rows = np.zeros((2, 32))
+    rows[0, :3] = [8.0, -8.0, 7.75]
+    rows[1, :3] = [8.0, -7.0, 7.25]
+    layout = Layout(32, 32)
+    got = np.array(reference.unpack(layout, *reference.pack(layout, mx.array(rows, mx.float32))))
+    assert got[:, :3].tolist() == [[7, -8, 7], [8, -7, 7]]
 
 
 @pytest.mark.parametrize("head_dim", HEAD_SIZES)
@@ -77,16 +89,21 @@ def test_round_trip_is_within_half_a_step(head_dim: int, group_size: int) -> Non
     assert words.shape == (2, 3, 127, layout.words)
     assert scales.shape == (2, 3, 127, layout.groups)
     got = np.array(reference.unpack(layout, words, scales), np.float64)
-    steps = np.repeat(np.array(scales, np.float64), group_size, axis=-1)[..., :head_dim]
+    steps = np.abs(np.repeat(np.array(scales, np.float64), group_size, axis=-1)[..., :head_dim])
     error = np.abs(got - np.array(rows, np.float64))
-    # Half a step, and what the float16 scale lost at the top of the range (7 * 2^-11 of a step).
-    assert (error <= steps * (0.5 + 7 * 2**-11) + 1e-6).all()
+    # Half a step, and what the float16 scale lost at the top of the range (8 * 2^-11 of a step).
+    assert (error <= steps * (1 + 8 * 2**-11) + 1e-6).all()
+    # Only what lies beyond 7.5 steps on the side that has no code for it errs by more, a step at most.
+    beyond = np.array(rows, np.float64) / np.where(
+        steps > 0, np.repeat(np.array(scales, np.float64), group_size, axis=-1)[..., :head_dim], 1
+    )
+    assert (error <= steps * (0.5 + 8 * 2**-11) + 1e-6)[beyond < 7.5].all()
 
 
 def test_words_are_mlx_own_order() -> None:
     """MLX's affine quantization of the same values with step 1 and offset -8 packs to the same words."""
-    codes = np.random.default_rng(0).integers(-7, 8, (5, 64))
-    codes[:, 0], codes[:, 32] = 7, 7
+    codes = np.random.default_rng(0).integers(-8, 8, (5, 64))
+    codes[:, 0], codes[:, 32] = -8, -8
     layout = Layout(64, 32)
     words, scales = reference.pack(layout, mx.array(codes, mx.float32))
     assert np.array_equal(np.array(scales), np.ones((5, 2), np.float16))
