@@ -1,7 +1,7 @@
 """The program: `python -m app`, or the `nibble` command. Its first lines choose which process this is.
 
-Without arguments it is the window. `--engine` makes it the engine's process; `--prompt` and `--self-test` work without
-a screen. Each choice imports only what it needs: no Qt in the engine, no MLX in the window.
+Without arguments it is the window. `--engine` makes it the engine's process; `--prompt`, `--quality` and `--self-test`
+work without a screen. Each choice imports only what it needs: no Qt in the engine, no MLX in the window.
 """
 
 import argparse
@@ -13,12 +13,16 @@ from pathlib import Path
 from app import __version__
 from app.chat.options import GROUP_SIZES, Sampling
 
+_PROCESSES = ("prompt", "prompt_file", "self_test", "quality", "engine")
+_QUALITY_OPTIONS = ("text", "windows", "context", "csv", "json")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the process that the arguments ask for; return its exit code."""
     multiprocessing.freeze_support()  # in the frozen app, multiprocessing's own children start here too
     parser = command_line()
     arguments = parser.parse_args(argv)
+    _check_options(parser, arguments)
     if arguments.engine:
         from app.engine.process import serve
 
@@ -31,12 +35,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         from app import headless
 
         return headless.main(arguments)
-    given = sorted(name for name, value in vars(arguments).items() if value != parser.get_default(name))
-    if given:
-        parser.error(f"--{given[0].replace('_', '-')} needs --prompt or --prompt-file")
+    if arguments.quality:
+        from app.engine import quality_command
+
+        return quality_command.main(arguments)
     from app.main import main as window
 
     return window(sys.argv)
+
+
+def _check_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End with an error where an option stands without the one that it belongs to."""
+    for name, value in vars(arguments).items():
+        if name in _PROCESSES or value == parser.get_default(name):
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if name in _QUALITY_OPTIONS:
+            if not arguments.quality:
+                parser.error(f"{option} needs --quality")
+        elif name != "model" and arguments.quality:
+            parser.error(f"{option} does not go with --quality")
+        elif arguments.prompt is None and arguments.prompt_file is None and not arguments.quality:
+            parser.error(f"{option} needs --prompt or --prompt-file")
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -54,6 +74,9 @@ def command_line() -> argparse.ArgumentParser:
         "--prompt-file", metavar="FILE", help="the same with the text of FILE, or of standard input where FILE is -"
     )
     process.add_argument("--self-test", action="store_true", help="run the whole chain once and say what is broken")
+    process.add_argument(
+        "--quality", action="store_true", help="measure what int4 costs a model in quality, and print a table"
+    )
     process.add_argument("--engine", choices=("child", "fake"), help=argparse.SUPPRESS)
 
     reply = parser.add_argument_group("with --prompt or --prompt-file")
@@ -119,7 +142,29 @@ def command_line() -> argparse.ArgumentParser:
         help="drop tokens below P times the likeliest; 0 keeps all (default: %(default)s)",
     )
     reply.add_argument("--seed", type=int, metavar="N", help="draw the same tokens every time (default: a new seed)")
+
+    quality = parser.add_argument_group("with --quality, which also takes --model")
+    quality.add_argument("--text", type=Path, metavar="FILE", help="text to measure on (default: the bundled ones)")
+    quality.add_argument(
+        "--windows", type=_positive, default=3, metavar="N", help="windows of text that are read (default: %(default)s)"
+    )
+    quality.add_argument(
+        "--context",
+        type=_positive,
+        default=1024,
+        metavar="N",
+        help="tokens of a window, of which the second half is scored (default: %(default)s)",
+    )
+    quality.add_argument("--csv", type=Path, metavar="FILE", help="write the table to FILE as CSV")
+    quality.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE as JSON")
     return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
 
 
 if __name__ == "__main__":

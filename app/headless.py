@@ -22,6 +22,7 @@ from app.chat.message import Message, Role, title_from
 from app.chat.options import CacheMode, ChatOptions, Sampling
 from app.engine.protocol import Engine, Event, Finished, Generate, Load, Loaded, Loading, Prefill, Token
 from app.errors import NibbleError
+from app.paths import default_paths
 from app.resources import starter_model_path
 from app.settings.schema import Settings, checked
 from app.stats.export import export_rows
@@ -284,4 +285,4 @@ def _read_prompt(name: str) -> str:
 def _mlx_engine() -> Engine:
     from app.engine.mlx_engine import MlxEngine
 
-    return MlxEngine()
+    return MlxEngine(default_paths().calibrations)

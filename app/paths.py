@@ -27,6 +27,11 @@ class Paths:
         return self.data / "nibble.sqlite3"
 
     @property
+    def calibrations(self) -> Path:
+        """Folder of what was calibrated, a file a model."""
+        return self.data / "calibrations"
+
+    @property
     def settings_file(self) -> Path:
         """What the person has set for the whole app."""
         return self.config / "settings.json"

@@ -16,6 +16,11 @@ def starter_model_path() -> Path:
     return resources_path() / "starter"
 
 
+def calibration_text_path() -> Path:
+    """Return the text that models are calibrated with: passages of ten books in the public domain."""
+    return resources_path() / "calibration.txt"
+
+
 def icon_path() -> Path:
     """Return the program's icon, a PNG."""
     return resources_path() / "icons" / "nibble.png"

@@ -16,6 +16,7 @@ from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 from app.chat.figures import LayerNote
 from app.chat.options import CacheMode
 from app.engine import attention_patch
+from app.engine.calibration import Calibration, LayerConstants
 from app.engine.int4_handle import Int4NotServedError
 from app.engine.kv_cache import Int4Cache, Int4KVCache, Int4RotatingKVCache
 from kernels.reference import MAX_QUERIES
@@ -42,6 +43,10 @@ class CachePlan:
             if reason:
                 grouped.setdefault(reason, []).append(layer)
         return tuple(LayerNote(tuple(layers), reason) for reason, layers in grouped.items())
+
+    def calibrated(self, calibration: Calibration) -> "CachePlan":
+        """Return the plan with the layers that `calibration` wants to stay fp16."""
+        return CachePlan(tuple(r or c.reason for r, c in zip(self.reasons, calibration.layers, strict=True)))
 
 
 def plan_cache(model: Any) -> CachePlan:
@@ -70,26 +75,33 @@ def plan_cache(model: Any) -> CachePlan:
     return CachePlan(tuple(reasons))
 
 
-def make_caches(model: Any, plan: CachePlan, mode: CacheMode, group_size: int) -> list[Any]:
-    """Return empty caches for one conversation: mlx-lm's own, in int4 mode replaced where the plan allows."""
+def make_caches(
+    model: Any, plan: CachePlan, mode: CacheMode, group_size: int, calibration: Calibration | None = None
+) -> list[Any]:
+    """Return empty caches for one conversation: mlx-lm's own, in int4 mode replaced where the plan allows.
+
+    int4 caches get the constants of `calibration`; a layer that it wants to stay fp16 does.
+    """
     if mode is CacheMode.FP16:
         caches: list[Any] = make_prompt_cache(model)
         return caches
-    return _caches(model, plan.reasons, group_size)
+    if calibration is None:
+        return _caches(model, plan.reasons, group_size)
+    return _caches(model, plan.calibrated(calibration).reasons, group_size, calibration.layers)
 
 
-def _caches(model: Any, reasons: Sequence[str], group_size: int) -> list[Any]:
+def _caches(model: Any, reasons: Sequence[str], group_size: int, constants: Sequence[LayerConstants] = ()) -> list[Any]:
     stock = make_prompt_cache(model)
     return [
-        cache if reason else _counterpart(cache, layer, group_size)
+        cache if reason else _counterpart(cache, layer, group_size, constants[layer] if constants else LayerConstants())
         for layer, (cache, reason) in enumerate(zip(stock, reasons, strict=True))
     ]
 
 
-def _counterpart(cache: Any, layer: int, group_size: int) -> Int4Cache:
+def _counterpart(cache: Any, layer: int, group_size: int, constants: LayerConstants) -> Int4Cache:
     if type(cache) is RotatingKVCache:
-        return Int4RotatingKVCache(layer, cache.max_size, group_size)
-    return Int4KVCache(layer, group_size)
+        return Int4RotatingKVCache(layer, cache.max_size, group_size, mu=constants.mu, lam=constants.lam)
+    return Int4KVCache(layer, group_size, mu=constants.mu, lam=constants.lam)
 
 
 def _not_replaceable(cache: Any) -> str:

@@ -108,8 +108,8 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
 
     @property
     def nbytes(self) -> int:
-        """Allocated bytes: codes and scales of all rows, and the layer's calibration."""
-        return self.buffers.nbytes + self.codec.nbytes if self.capacity else 0
+        """Allocated bytes: codes and scales of all rows. The constants are the model's, which all its caches share."""
+        return self.buffers.nbytes
 
     @property
     def window(self) -> int:

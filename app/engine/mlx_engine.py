@@ -17,7 +17,7 @@ from app.engine.cache_figures import cache_figures
 from app.engine.cache_plan import make_caches
 from app.engine.conversation_cache import ConversationCache, ConversationCaches
 from app.engine.machine import machine_facts, memory_figures
-from app.engine.model_folder import OpenModel, open_model, read_config
+from app.engine.model_folder import Calibrating, OpenModel, open_model, read_config
 from app.engine.prompt import prompt_tokens
 from app.engine.protocol import Emit, Finished, Generate, Load, Loaded, Loading, Prefill, Progress, Token
 from app.errors import NibbleError
@@ -31,7 +31,9 @@ _PROGRESS_EVERY_S = 0.25
 class MlxEngine:
     """Implements `app.engine.protocol.Engine` with mlx-lm."""
 
-    def __init__(self) -> None:
+    def __init__(self, calibrations: Path | None = None) -> None:
+        """Keep calibrations in the folder `calibrations`; where there is none, do not calibrate."""
+        self._calibrations = calibrations
         self._open: OpenModel | None = None
         self._conversations: ConversationCaches | None = None
 
@@ -42,24 +44,20 @@ class MlxEngine:
     def load(self, request: Load, emit: Emit, cancelled: Callable[[], bool]) -> None:
         """Open a model folder. Raises NibbleError, also when stopped; the model before it is then open again.
 
-        Two models are never in memory at a time.
+        What is stopped while it calibrates is the calibration alone. Two models are never in memory at a time.
         """
         path = Path(request.path).expanduser()
         read_config(path)  # most mistakes end here, before anything is given up
         mx.set_cache_limit(_POOL_LIMIT_BYTES)
-
-        def progress(step: str) -> None:
-            if cancelled():
-                raise NibbleError("Opening the model was stopped.")
-            emit(Loading(request.request_id, step, -1.0))
-
+        opening = _Opening(request.request_id, emit, cancelled)
         before = self._open.facts.path if self._open is not None else None
         self._drop_model()
         try:
-            self._adopt(open_model(path, progress))
+            self._adopt(open_model(path, opening.step, opening.calibrating(self._calibrations)))
         except Exception:
             if before is not None:
-                self._adopt(open_model(Path(before), lambda _: None))
+                again = _Opening(request.request_id, lambda _: None, lambda: True)
+                self._adopt(open_model(Path(before), lambda _: None, again.calibrating(self._calibrations)))
             raise
         assert self._open is not None
         emit(Loaded(request.request_id, self._open.facts))
@@ -113,13 +111,41 @@ class MlxEngine:
     def _adopt(self, opened: OpenModel) -> None:
         self._open = opened
         self._conversations = ConversationCaches(
-            lambda mode, group_size: make_caches(opened.model, opened.plan, mode, group_size)
+            lambda mode, group_size: make_caches(opened.model, opened.plan, mode, group_size, opened.calibration)
         )
 
     def _drop_model(self) -> None:
         self._open = None
         self._conversations = None
         mx.clear_cache()
+
+
+class _Opening:
+    """What is told of a model being opened, and how it is stopped."""
+
+    def __init__(self, request_id: str, emit: Emit, cancelled: Callable[[], bool]) -> None:
+        self._request_id = request_id
+        self._emit = emit
+        self._cancelled = cancelled
+        self._skipped = False
+
+    def step(self, name: str) -> None:
+        """Tell the next step. Raises NibbleError when stopped."""
+        if self._cancelled() and not self._skipped:
+            raise NibbleError("Opening the model was stopped.")
+        self._emit(Loading(self._request_id, name, -1.0))
+
+    def calibrating(self, folder: Path | None) -> Calibrating | None:
+        """Return how this opening calibrates."""
+        return Calibrating(folder, self._tell_share, self._skip) if folder else None
+
+    def _tell_share(self, share: float) -> None:
+        self._emit(Loading(self._request_id, "Calibrating", share))
+
+    def _skip(self) -> bool:
+        """Return whether to skip calibration; being told to stop has been heeded then."""
+        self._skipped = self._cancelled()
+        return self._skipped
 
 
 class _CancelledError(Exception):

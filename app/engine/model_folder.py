@@ -1,8 +1,9 @@
 """Opening a model folder in mlx-lm's format; every way in which that can fail has its own sentence."""
 
 import json
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,15 @@ from app.chat.figures import ModelFacts
 from app.chat.options import GROUP_SIZES, CacheMode
 from app.engine import attention_patch
 from app.engine.cache_plan import CachePlan, make_caches, plan_cache
+from app.engine.calibration import POSITIONS, Calibration, CalibrationStoppedError, calibrate, start
+from app.engine.calibration_store import CalibrationStore, fingerprint
 from app.engine.machine import machine_facts
 from app.errors import NibbleError
+from app.resources import calibration_text_path
 from kernels import dispatch
 from kernels.reference import MAX_QUERIES
+
+_log = logging.getLogger(__name__)
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "*.tiktoken", "vocab.json", "vocab.txt")
 _DEFAULT_CONTEXT_TOKENS = 4096
@@ -33,10 +39,27 @@ class OpenModel:
     tokenizer: Any
     facts: ModelFacts
     plan: CachePlan
+    """Which layers can be int4, after calibration has had its say."""
+    calibration: Calibration | None = None
+    """The constants of its int4 caches; None for 0 and 1."""
 
 
-def open_model(path: Path, progress: Callable[[str], None]) -> OpenModel:
+@dataclass(frozen=True, slots=True)
+class Calibrating:
+    """Where calibrations are kept, and how one in the making is followed and skipped."""
+
+    folder: Path
+    report: Callable[[float], None]
+    """Told the share that is done, 0 to 1."""
+    cancelled: Callable[[], bool]
+    """Whether to go on without."""
+
+
+def open_model(path: Path, progress: Callable[[str], None], calibrating: Calibrating | None = None) -> OpenModel:
     """Load weights and tokenizer from `path` and plan the caches; `progress` is told each step.
+
+    With `calibrating` the model's calibration is read from its folder, or made and kept there; without, the cache works
+    with what is known from the weights.
 
     Nothing of the folder is run: a model that brings Python code of its own is refused. Raises NibbleError.
     """
@@ -56,23 +79,30 @@ def open_model(path: Path, progress: Callable[[str], None]) -> OpenModel:
         ) from error
     progress("Trying the int4 cache")
     plan = plan_cache(model)
+    positions = min(POSITIONS, _context_limit(config))
+    calibration = (
+        start(model, plan, positions)
+        if calibrating is None
+        else _calibration(path, model, tokenizer, plan, positions, calibrating)
+    )
+    plan = plan.calibrated(calibration)
     progress("Warming up")
-    _warm_up(model, plan)
+    _warm_up(model, plan, calibration)
     weights = list(_weights(model).values())
     facts = ModelFacts(
         name=path.name,
         path=str(path),
         architecture=str(config.get("model_type", "")),
         parameters=int(get_total_parameters(model)),
-        weight_bytes=sum(w.nbytes for w in weights),
+        weight_bytes=sum(w.nbytes for w in weights) + calibration.nbytes,
         layers=len(plan.reasons),
         context_limit_tokens=_context_limit(config),
         compute_dtype=_compute_dtype(weights),
         int4_layers=plan.int4_layers,
         notes=plan.notes,
-        remarks=remarks,
+        remarks=(*remarks, *calibration.remarks),
     )
-    return OpenModel(model, tokenizer, facts, plan)
+    return OpenModel(model, tokenizer, facts, plan, calibration)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -148,10 +178,40 @@ def _prepare_for_cpu(model: Any) -> tuple[str, ...]:
     )
 
 
-def _warm_up(model: Any, plan: CachePlan) -> None:
+def _calibration(
+    path: Path, model: Any, tokenizer: Any, plan: CachePlan, positions: int, calibrating: Calibrating
+) -> Calibration:
+    """Return the kept calibration, or make and keep one; whatever comes between, say it in a remark and go on."""
+    text = calibration_text_path().read_text(encoding="utf-8")
+    store = CalibrationStore(calibrating.folder)
+    try:
+        model_id = fingerprint(path)
+        if kept := store.load(model_id, text, len(plan.reasons)):
+            return kept
+        made = calibrate(model, tokenizer, plan, text, calibrating.report, calibrating.cancelled, positions)
+    except CalibrationStoppedError:
+        return _without(model, plan, positions, "was skipped; it will be offered again when the model is next opened.")
+    except Exception as error:
+        _log.warning("calibration failed", exc_info=True)
+        return _without(model, plan, positions, f"failed ({_short(error)}).")
+    try:
+        store.save(model_id, text, made)
+    except (OSError, RuntimeError) as error:
+        _log.warning("the calibration could not be kept", exc_info=True)
+        remark = f"The calibration could not be kept ({_short(error)}): it will be made again next time."
+        return replace(made, remarks=(*made.remarks, remark))
+    return made
+
+
+def _without(model: Any, plan: CachePlan, positions: int, why: str) -> Calibration:
+    remark = f"Calibration {why} Until then int4 is less exact than it could be."
+    return replace(start(model, plan, positions), remarks=(remark,))
+
+
+def _warm_up(model: Any, plan: CachePlan, calibration: Calibration) -> None:
     """Run a few tokens in every mode: the first use compiles kernels, and no reply should pay for that."""
     for mode, group_size in [(CacheMode.FP16, GROUP_SIZES[0]), *((CacheMode.INT4, g) for g in GROUP_SIZES)]:
-        caches = make_caches(model, plan, mode, group_size)
+        caches = make_caches(model, plan, mode, group_size, calibration)
         for tokens in (2 * MAX_QUERIES, 2 * MAX_QUERIES, 1):
             mx.eval(model(mx.zeros((1, tokens), mx.int32), cache=caches))
     mx.clear_cache()

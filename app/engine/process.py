@@ -32,6 +32,7 @@ from app.engine.protocol import (
     encode,
 )
 from app.errors import NibbleError
+from app.paths import default_paths
 
 
 def serve(kind: EngineKind) -> int:
@@ -55,7 +56,7 @@ def _factory(kind: EngineKind) -> Callable[[], Engine]:
         return FakeEngine
     from app.engine.mlx_engine import MlxEngine
 
-    return MlxEngine
+    return lambda: MlxEngine(default_paths().calibrations)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ class Load:
     """Open the model folder at `path` in place of the one that is open.
 
     Answered by Loading*, then Loaded; or by Failed, also when cancelled: the model that was open before stays open.
+    A Cancel during the step "Calibrating" skips that step alone: the model opens, and a remark says so.
     """
 
     request_id: str

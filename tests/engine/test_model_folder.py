@@ -32,7 +32,8 @@ def test_facts_of_a_good_folder(good: Path) -> None:
     assert opened.facts.notes == ()
     assert opened.facts.context_limit_tokens == 2048
     assert opened.facts.compute_dtype == "float32"
-    assert opened.facts.weight_bytes == opened.facts.parameters * 4
+    assert opened.calibration is not None
+    assert opened.facts.weight_bytes == opened.facts.parameters * 4 + opened.calibration.nbytes
     assert steps == ["Reading weights", "Reading the tokenizer", "Trying the int4 cache", "Warming up"]
 
 

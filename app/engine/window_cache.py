@@ -1,0 +1,54 @@
+"""What stands in for a layer's cache while calibration reads one window of text."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models import cache as mlx_lm_cache
+
+Rows = Callable[[mx.array, mx.array], tuple[mx.array, mx.array]]
+"""What happens to the keys and values of a window, `[1, Hk, L, D]` each, before attention gets them."""
+
+
+class WindowCache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
+    """Hands a window's rows on, as a layer's cache would get them, and keeps none. Takes one call.
+
+    `offset` is the position of the window's first token. RoPE turns the rows as it would there, while attention, which
+    sees differences of positions, is what it is at the start of a text: a far position costs no history.
+    """
+
+    def __init__(self, rows: Rows, offset: int = 0, max_size: int | None = None) -> None:
+        self.rows = rows
+        self.offset = offset
+        self.max_size = max_size
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Show the window's rows to `rows` and return what it makes of them."""
+        self.offset += keys.shape[2]
+        return self.rows(keys, values)
+
+    def make_mask(self, N: int, return_array: bool = False, window_size: int | None = None) -> mx.array | str | None:
+        """Return the mask of the window's `N` tokens, before which there are none."""
+        window = window_size or self.max_size
+        if window is not None and window >= N:
+            window = None
+        mask: mx.array | str | None = mlx_lm_cache.create_attention_mask(
+            N, offset=0, return_array=return_array, window_size=window
+        )
+        return mask
+
+
+def window_caches(model: Any, reasons: Sequence[str], rows: Callable[[int], Rows], offset: int = 0) -> list[Any]:
+    """Return a prompt cache for one window: `WindowCache` with `rows(layer)` where there is no reason against int4.
+
+    Layers with a reason get the cache that mlx-lm made for them.
+    """
+    return [
+        cache if reason else WindowCache(rows(layer), offset, getattr(cache, "max_size", None))
+        for layer, (cache, reason) in enumerate(zip(mlx_lm_cache.make_prompt_cache(model), reasons, strict=True))
+    ]
+
+
+def as_they_are(keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+    """Return the rows unchanged: the `Rows` of a float cache."""
+    return keys, values

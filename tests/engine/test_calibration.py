@@ -1,0 +1,422 @@
+"""Calibration: its statistics, what it does to a model with Qwen2's disease, and that nothing stale is ever used."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx_lm.models.cache import KVCache
+
+from app.chat.figures import LayerNote
+from app.chat.options import CacheMode
+from app.engine import calibration, model_folder, sensitivity
+from app.engine.cache_plan import CachePlan, make_caches, plan_cache
+from app.engine.calibration import (
+    Calibration,
+    CalibrationError,
+    CalibrationStoppedError,
+    LayerConstants,
+    Moments,
+    calibrate,
+    start,
+)
+from app.engine.calibration_store import CalibrationStore, fingerprint
+from app.engine.kv_cache import Int4Cache
+from app.engine.model_folder import Calibrating, OpenModel, open_model
+from app.engine.sensitivity import TOO_SENSITIVE, beyond_budget, coding, kl_of_layers, sensitive_layers
+from app.engine.window_cache import as_they_are, window_caches
+from app.resources import calibration_text_path
+from kernels import dispatch
+from kernels.rotation import Rotation, RotationKind
+from tests.engine.coded_cache import CodedKVCache
+from tests.tiny_model import build_model, write_tiny_model
+
+TEXT = "It was the best of times, it was the worst of times; " * 30
+
+
+class Bytes:
+    """A tokenizer whose tokens are bytes."""
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+
+def never() -> bool:
+    return False
+
+
+def unheard(_: float) -> None:
+    pass
+
+
+def fast(model: Any, plan: CachePlan, **options: Any) -> Calibration:
+    return calibrate(model, Bytes(), plan, TEXT, unheard, never, **options)
+
+
+# Statistics
+
+
+def test_moments_are_those_of_all_rows_together() -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(2, 3, 90, 64)) * np.linspace(0.1, 3, 64) + 50 * rng.normal(size=(2, 3, 1, 64))
+    moments = Moments(layer=5)
+    for piece in (rows[:, :, :40], rows[:, :, 40:43], rows[:, :, 43:]):
+        keys, values = mx.array(piece[:1].astype(np.float32)), mx.array(piece[1:].astype(np.float32))
+        moments.add(keys, values)
+    rows = rows.astype(np.float32).astype(np.float64)
+    rotation = Rotation(RotationKind.SRFT, 64, 5)
+    mean = rows.mean(axis=2)
+    rotated = ((rows - mean[:, :, None]) * np.array(rotation.signs)) @ np.array(rotation.base, np.float64)
+    lam = (rotated**2).mean(axis=2) ** -0.25
+    constants = moments.constants()
+    np.testing.assert_allclose(np.array(constants.mu), mean, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.array(constants.lam), lam / lam.mean(-1, keepdims=True), rtol=1e-4)
+
+
+def test_rows_that_never_change_have_a_lambda_all_the_same() -> None:
+    moments = Moments(layer=0)
+    moments.add(mx.ones((1, 1, 8, 32)), mx.zeros((1, 1, 8, 32)))
+    constants = moments.constants()
+    assert constants.lam is not None
+    assert mx.isfinite(constants.lam).all().item()
+    assert (constants.lam > 0).all().item()
+
+
+def test_rows_are_those_that_the_cache_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One window: the mean of what mlx-lm's own cache holds after the same tokens, the first one left out."""
+    monkeypatch.setattr(calibration, "WINDOWS", 1)
+    monkeypatch.setattr(dispatch, "backend", lambda: "cpu")
+    model = build_model("qwen2")
+    made = fast(model, plan_cache(model))
+    caches = [KVCache() for _ in range(3)]
+    model(mx.array([Bytes().encode(TEXT)[: calibration.CPU_WINDOW_TOKENS]]), cache=caches)
+    for constants, cache in zip(made.layers, caches, strict=True):
+        held = mx.concatenate([cache.keys, cache.values])[:, :, 1 : cache.offset].mean(axis=2)
+        assert constants.mu is not None
+        np.testing.assert_allclose(np.array(constants.mu), np.array(held), atol=1e-5)
+
+
+@pytest.mark.parametrize("model_type", ["qwen2", "gemma3_text"])
+def test_a_window_at_a_far_position_is_read_as_at_the_start(model_type: str) -> None:
+    """Rings included: a window's logits are those of mlx-lm's own caches, wherever it stands."""
+    model = build_model(model_type)
+    tokens = mx.array([Bytes().encode(TEXT)[:100]])
+    right = model(tokens, cache=None)
+    reasons = ("",) * len(model.layers)
+    for offset in (0, 700):
+        got = model(tokens, cache=window_caches(model, reasons, lambda _: as_they_are, offset))
+        np.testing.assert_allclose(np.array(got), np.array(right), atol=2e-3)
+
+
+def test_no_token_gets_a_position_that_the_model_does_not_have() -> None:
+    model = build_model("llama")
+    seen: list[tuple[int, int]] = []
+    for layer in model.layers:
+        rope = layer.self_attn.rope
+        layer.self_attn.rope = lambda x, offset=0, rope=rope: (
+            seen.append((offset, x.shape[2])) or rope(x, offset=offset)
+        )
+    fast(model, plan_cache(model), positions=600)
+    assert max(offset + tokens for offset, tokens in seen) <= 600
+
+
+# What it is for
+
+
+def key_error(model: Any, layers: tuple[LayerConstants, ...], layer: int = 0) -> float:
+    """Return the error of a layer's coded keys on text of another kind, over the keys' own variance."""
+    found: list[float] = []
+
+    def rows(at: int) -> Any:
+        def measure(keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+            if at == layer:
+                coded, _ = coding(at, layers[at])(keys, values)
+                spread = keys - keys.mean(axis=2, keepdims=True)
+                found.append(float((coded - keys).square().sum().item() / spread.square().sum().item()))  # type: ignore[arg-type]
+            return keys, values
+
+        return measure
+
+    tokens = mx.array([list(range(10, 250))])
+    mx.eval(model(tokens, cache=window_caches(model, ("",) * len(layers), rows)))
+    return found[0]
+
+
+def diseased() -> Any:
+    """Return a model with Qwen2's disease in layer 0: a huge bias of k_proj in the slowest RoPE channels."""
+    model = build_model("qwen2", rope_theta=1e6)
+    bias = np.array(model.layers[0].self_attn.k_proj.bias).reshape(2, 32)
+    bias[:, [12, 13, 14, 15, 28, 29, 30, 31]] = 60.0
+    model.layers[0].self_attn.k_proj.bias = mx.array(bias.reshape(-1))
+    return model
+
+
+def test_start_takes_a_huge_bias_out_of_the_keys() -> None:
+    model = diseased()
+    plan = plan_cache(model)
+    nothing = key_error(model, (LayerConstants(),) * 3)
+    started = start(model, plan, positions=512)
+    assert key_error(model, started.layers) < nothing / 30
+    assert key_error(model, fast(model, plan).layers) < nothing / 30
+
+
+def test_start_knows_nothing_of_a_model_without_a_bias() -> None:
+    for model_type in ("llama", "qwen3"):
+        model = build_model(model_type)
+        assert {c.mu for c in start(model, plan_cache(model)).layers} == {None}
+
+
+def test_calibration_makes_the_cache_of_a_diseased_model_agree_with_float() -> None:
+    model = diseased()
+    plan = plan_cache(model)
+    tokens = mx.array([list(range(20, 180))])
+
+    def error(calibrated: Calibration | None) -> float:
+        caches = make_caches(model, plan, CacheMode.INT4, 32, calibrated)
+        model(tokens, cache=caches)
+        got = model(mx.array([[7]]), cache=caches)
+        return float(mx.linalg.norm(got - right).item())  # type: ignore[arg-type]
+
+    floats = [KVCache() for _ in range(3)]
+    model(tokens, cache=floats)
+    right = model(mx.array([[7]]), cache=floats)
+    assert error(fast(model, plan)) < error(None) / 3
+
+
+class CalibratedOracle(CodedKVCache):
+    """As its parent, with a layer's constants."""
+
+    def __init__(self, layer: int, constants: LayerConstants) -> None:
+        super().__init__(layer)
+        self.code = coding(layer, constants)
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        past = self.offset
+        k, v = KVCache.update_and_fetch(self, *self.code(keys, values))
+        if keys.shape[2] == 1:
+            return k, v
+        return mx.concatenate([k[..., :past, :], keys], 2), mx.concatenate([v[..., :past, :], values], 2)
+
+
+def test_decode_with_constants_is_float_attention_on_coded_rows() -> None:
+    model = build_model("qwen2")
+    plan = plan_cache(model)
+    made = fast(model, plan)
+    caches = make_caches(model, plan, CacheMode.INT4, 32, made)
+    oracle = [CalibratedOracle(i, c) for i, c in enumerate(made.layers)]
+    tokens = mx.array([Bytes().encode(TEXT)[:90]])
+    for piece in (tokens[:, :50], tokens[:, 50:80], *(tokens[:, i : i + 1] for i in range(80, 90))):
+        got, right = model(piece, cache=caches), model(piece, cache=oracle)
+        np.testing.assert_allclose(np.array(got), np.array(right), atol=2e-3)
+    assert all(isinstance(c, Int4Cache) and c.nbytes == c.buffers.nbytes for c in caches)
+
+
+# Sensitivity
+
+
+def planted(layers: int, bad: int) -> Any:
+    """Return a model that is all but indifferent to the rows of every layer except `bad`."""
+    model = build_model("llama", num_hidden_layers=layers, hidden_size=32, intermediate_size=32, head_dim=32)
+    for at, layer in enumerate(model.layers):
+        layer.self_attn.o_proj.weight *= 30.0 if at == bad else 0.02
+    model.layers[bad].self_attn.q_proj.weight *= 8.0
+    model.model.norm.weight *= 40.0
+    return model
+
+
+def test_a_layer_that_int4_harms_is_kept_fp16_and_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensitivity, "MOST_BITS", 6.0)  # one layer of eight
+    model = planted(layers=8, bad=3)
+    plan = plan_cache(model)
+    made = fast(model, plan)
+    assert [i for i, c in enumerate(made.layers) if c.reason] == [3]
+    assert plan.calibrated(made).notes == (LayerNote((3,), TOO_SENSITIVE),)
+    kept = [i for i, c in enumerate(make_caches(model, plan, CacheMode.INT4, 32, made)) if type(c) is KVCache]
+    assert kept == [3]
+
+
+def test_a_layer_beyond_the_budget_stays_int4_and_it_is_said() -> None:
+    model = planted(layers=3, bad=1)
+    made = fast(model, plan_cache(model))
+    assert [c.reason for c in made.layers] == ["", "", ""]
+    assert "layer 1" in made.remarks[0]
+
+
+def test_kl_is_that_of_the_one_layer() -> None:
+    model = planted(layers=3, bad=1)
+    kl = kl_of_layers(model, ("", "", "stays"), [LayerConstants()] * 3, list(range(100)), lambda _: None)
+    assert set(kl) == {0, 1}
+    assert kl[1] > 20 * kl[0] >= 0
+
+
+def test_who_stands_out_and_what_the_budget_allows() -> None:
+    assert sensitive_layers({0: 0.001, 1: 0.002, 2: 0.003}) == []
+    assert sensitive_layers({0: 0.00001, 1: 0.05, 2: 0.00001}) == [], "nobody notices 0.05 nats"
+    assert sensitive_layers({0: 0.5, 1: 0.6, 2: 0.9}) == [], "then int4 does not suit the model, not the layer"
+    assert sensitive_layers({0: 0.2, 1: 0.001, 2: 0.001, 3: 9.0, 4: 0.001}) == [3, 0]
+    assert sensitive_layers({}) == []
+    assert beyond_budget([0], dict.fromkeys(range(46), 64)) == []  # 4.5 + 11.5 / 46 = 4.75
+    assert beyond_budget([0], dict.fromkeys(range(45), 64)) == [0]
+    assert beyond_budget([3, 0, 1], dict.fromkeys(range(92), 64)) == [1]
+
+
+# In words
+
+
+def test_a_text_too_short_says_so() -> None:
+    model = build_model("llama")
+    with pytest.raises(CalibrationError, match="only 5 tokens"):
+        calibrate(model, Bytes(), plan_cache(model), "Hello", unheard, never)
+
+
+def test_progress_runs_from_0_to_1_and_stopping_stops() -> None:
+    model = build_model("llama")
+    plan = plan_cache(model)
+    shares: list[float] = []
+    calibrate(model, Bytes(), plan, TEXT, shares.append, never)
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    shares.clear()
+    with pytest.raises(CalibrationStoppedError):
+        calibrate(model, Bytes(), plan, TEXT, shares.append, lambda: len(shares) == 2)
+    assert len(shares) == 2
+
+
+def test_the_bundled_text_is_prose_of_known_origin() -> None:
+    text = calibration_text_path().read_text(encoding="utf-8")
+    assert 30_000 < len(text.encode()) < 60_000
+    passages = text.split("\n\n\n")
+    assert len(passages) == 10
+    assert all(", by " in passage.splitlines()[0] for passage in passages)
+
+
+# The store
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> tuple[CalibrationStore, Calibration]:
+    store = CalibrationStore(tmp_path / "calibrations")
+    rows = mx.random.normal((2, 2, 32), key=mx.random.key(0))
+    made = Calibration(
+        (LayerConstants(rows, rows.abs() + 1), LayerConstants(reason="so"), LayerConstants(rows)), "s", ("r",)
+    )
+    store.save("a" * 32, "text", made)
+    return store, made
+
+
+def test_what_was_stored_comes_back_bit_by_bit(kept: tuple[CalibrationStore, Calibration]) -> None:
+    store, made = kept
+    loaded = store.load("a" * 32, "text", 3)
+    assert loaded is not None
+    assert (loaded.source, loaded.remarks) == (made.source, made.remarks)
+    for got, right in zip(loaded.layers, made.layers, strict=True):
+        assert got.reason == right.reason
+        for a, b in ((got.mu, right.mu), (got.lam, right.lam)):
+            assert (a is None) == (b is None)
+            assert a is None or b is None or np.array(a).tobytes() == np.array(b).tobytes()
+    assert [p.name for p in store.path("").parent.iterdir()] == ["a" * 32 + ".safetensors"]
+
+
+def test_nothing_of_another_model_or_text_is_used(kept: tuple[CalibrationStore, Calibration]) -> None:
+    store, _ = kept
+    assert store.load("b" * 32, "text", 3) is None
+    assert store.load("a" * 32, "another text", 3) is None
+    store.path("a" * 32).rename(store.path("b" * 32))
+    assert store.load("b" * 32, "text", 3) is None
+    assert store.path("b" * 32).exists()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def scribble(path: Path) -> None:
+    path.write_bytes(b"nothing")
+
+
+def not_finite(path: Path) -> None:
+    arrays, metadata = mx.load(str(path), return_metadata=True)
+    arrays["0.mu"] = mx.full((2, 2, 32), float("nan"))
+    mx.save_safetensors(str(path), arrays, metadata)
+
+
+def no_reasons(path: Path) -> None:
+    arrays, metadata = mx.load(str(path), return_metadata=True)
+    del metadata["reasons"]
+    mx.save_safetensors(str(path), arrays, metadata)
+
+
+@pytest.mark.parametrize("spoil", [cut, scribble, not_finite, no_reasons])
+def test_a_corrupt_file_is_moved_aside(
+    spoil: Callable[[Path], None], kept: tuple[CalibrationStore, Calibration]
+) -> None:
+    store, made = kept
+    spoil(store.path("a" * 32))
+    assert store.load("a" * 32, "text", 3) is None
+    (aside,) = store.path("").parent.iterdir()
+    assert ".bad-" in aside.name
+    store.save("a" * 32, "text", made)
+    assert store.load("a" * 32, "text", 3) is not None
+
+
+def test_the_fingerprint_follows_config_and_weights(tmp_path: Path) -> None:
+    first = write_tiny_model(tmp_path / "first")
+    same = write_tiny_model(tmp_path / "same")
+    assert fingerprint(first) == fingerprint(same)
+    other = write_tiny_model(tmp_path / "other", rope_theta=500.0)
+    weights = dict(mx.load(str(same / "model.safetensors")))
+    name = next(name for name in weights if name.endswith("o_proj.weight"))
+    mx.save_safetensors(str(same / "model.safetensors"), {**weights, name: weights[name] * 1.01}, {"format": "mlx"})
+    assert len({fingerprint(first), fingerprint(same), fingerprint(other)}) == 3
+
+
+# Opening a model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def opened(folder: Path, calibrations: Path, cancelled: Callable[[], bool] = never) -> tuple[OpenModel, list[float]]:
+    shares: list[float] = []
+    return open_model(folder, lambda _: None, Calibrating(calibrations, shares.append, cancelled)), shares
+
+
+def test_a_model_is_calibrated_once(folder: Path, tmp_path: Path) -> None:
+    first, shares = opened(folder, tmp_path / "kept")
+    assert shares[-1] == 1.0
+    assert first.facts.remarks == ()
+    assert first.calibration.source == "calibration"
+    again, shares = opened(folder, tmp_path / "kept")
+    assert shares == []
+    for a, b in zip(first.calibration.layers, again.calibration.layers, strict=True):
+        assert np.array_equal(np.array(a.mu), np.array(b.mu))
+    plain = open_model(folder, lambda _: None)
+    assert plain.calibration.source == "the model's weights"
+    assert plain.calibration.layers[0].mu is not None
+
+
+def test_skipped_or_failed_it_opens_all_the_same_and_says_so(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skipped, _ = opened(folder, tmp_path / "kept", lambda: True)
+    assert "skipped" in skipped.facts.remarks[-1]
+    assert skipped.calibration.source == "the model's weights"
+    assert not (tmp_path / "kept").exists()
+
+    def fail(*_: Any) -> Calibration:
+        raise CalibrationError("layer 2 has rows that are not finite")
+
+    monkeypatch.setattr(model_folder, "calibrate", fail)
+    failed, _ = opened(folder, tmp_path / "kept")
+    assert "layer 2 has rows that are not finite" in failed.facts.remarks[-1]
+
+
+def test_where_nothing_can_be_kept_it_works_and_says_so(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("a file where the folder should be")
+    made, _ = opened(folder, tmp_path / "kept")
+    assert made.calibration.source == "calibration"
+    assert "could not be kept" in made.facts.remarks[-1]
