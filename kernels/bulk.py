@@ -104,6 +104,7 @@ def _launch(
         ("HK", Hk),
         ("MU", codec.mu is not None),
         ("LAMBDA", codec.lam is not None),
+        ("SMOOTH", codec.smooth is not None),
     ]
     if D in SHARED_SIZES:
         threads = 32 * _SIMDS

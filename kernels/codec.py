@@ -1,4 +1,4 @@
-"""How one layer's keys and values become codes: layout, rotation, centring and lambda, bundled."""
+"""How one layer's keys and values become codes: layout, rotation, centring, smoothing and lambda, bundled."""
 
 import math
 from dataclasses import dataclass, field
@@ -13,15 +13,18 @@ from kernels.rotation import Rotation, RotationKind
 class Codec:
     """What turns rows into codes and back, for keys and values of one layer.
 
-    A row x is coded as `Q(lambda * R(x - mu))`. Keys stand at index 0 of `mu` and `lam`, values at index 1.
+    A row x is coded as `Q(lambda * R(x - mu))`, a key as `Q(lambda * R((x - mu) / smooth))`: queries are multiplied by
+    `smooth` in turn, and inner products stay what they are. Keys stand at index 0 of `mu` and `lam`, values at index 1.
 
-    Shapes: `mu` and `lam` are `[2, Hk, D]` float32 or None (0 and 1). `lam` must be positive (floor it at 1e-6).
+    Shapes: `mu` and `lam` are `[2, Hk, D]` and `smooth` is `[Hk, D]`, float32 or None (0, 1 and 1). `lam` and `smooth`
+    must be positive (floor `lam` at 1e-6).
     """
 
     rotation: Rotation
     group_size: int
     mu: mx.array | None = None
     lam: mx.array | None = None
+    smooth: mx.array | None = None
     layout: Layout = field(init=False)
     _tables: dict[float, mx.array] = field(init=False, default_factory=dict)
 
@@ -32,17 +35,21 @@ class Codec:
                 raise ValueError(
                     f"[codec] {name} must have shape [2, kv heads, {self.rotation.dim}], got {list(value.shape)}."
                 )
+        if self.smooth is not None and (self.smooth.ndim != 2 or self.smooth.shape[1] != self.rotation.dim):
+            raise ValueError(
+                f"[codec] smooth must have shape [kv heads, {self.rotation.dim}], got {list(self.smooth.shape)}."
+            )
 
     @property
     def nbytes(self) -> int:
         """Bytes of the layer's own constants; the rotation's matrix is shared by all layers and not counted."""
-        return sum(a.nbytes for a in (self.mu, self.lam) if a is not None)
+        return sum(a.nbytes for a in self._constants)
 
     def table(self, query_scale: float = 1.0) -> mx.array:
         """Return what the fused kernels read, float32.
 
-        That is cos and sin of 2 pi n / D, the signs, mu and lambda where there are any, and last the factor that
-        queries get (softmax scale times log2 e). It is computed where MLX computes: an array made from Python's
+        That is cos and sin of 2 pi n / D, the signs, mu, lambda and smooth where there are any, and last the factor
+        that queries get (softmax scale times log2 e). It is computed where MLX computes: an array made from Python's
         numbers stays in the host's memory, and every threadgroup would wait for it.
         """
         if query_scale not in self._tables:
@@ -50,12 +57,16 @@ class Codec:
             circle = [2.0 * math.pi * n / dim for n in range(dim)]
             parts = [mx.array([f(angle) for angle in circle]) for f in (math.cos, math.sin)]
             parts.append(self.rotation.signs)
-            parts += [constant.reshape(-1) for constant in (self.mu, self.lam) if constant is not None]
+            parts += [constant.reshape(-1) for constant in self._constants]
             self._tables[query_scale] = mx.concatenate([*parts, mx.array([query_scale])])
             mx.eval(self._tables[query_scale])
         return self._tables[query_scale]
 
+    @property
+    def _constants(self) -> list[mx.array]:
+        return [a for a in (self.mu, self.lam, self.smooth) if a is not None]
+
 
 def make_codec(head_dim: int, group_size: int, layer: int, kind: RotationKind = RotationKind.SRFT) -> Codec:
-    """Return a codec without calibration (mu 0, lambda 1) whose signs are the layer's own."""
+    """Return a codec without calibration (mu 0, lambda and smooth 1) whose signs are the layer's own."""
     return Codec(Rotation(kind, head_dim, layer), group_size)

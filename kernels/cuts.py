@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 THREADGROUP_BYTES = 32768
 """Threadgroup memory that every Apple GPU has."""
 MOST_BLOCKS = 128
-_MOST_HEADS = 8
-_SIMDS = 4
-_TILE_LATENCY = 16
-_TILE_THROUGHPUT = 32
+TILE = 16
+"""Tokens that a SIMD-group takes at a time."""
 _LATENCY_BLOCKS = 32
+_MOST_NEW_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,23 +21,21 @@ class Tuning:
     """What suits one family of GPUs.
 
     Up to `whole_tokens` a step is one launch, of threadgroups with `whole_simds` SIMD-groups, one of which takes the
-    new token. Beyond, threadgroups have four (MLX's own vector attention has as many threads), and a launch has at
-    most `threadgroups` of them. Up to `latency_rows` rows of all key/value heads together, time is one threadgroup's
-    latency: tiles are small, and as many as there are workers. Beyond, reading counts: larger tiles where the head
-    size leaves registers for them, two at least for each worker.
+    new token. Beyond, a launch has at most `threadgroups` threadgroups of `simds` SIMD-groups, fewer SIMD-groups
+    where that leaves more threadgroups something to do.
     """
 
     whole_tokens: int
     whole_simds: int
-    latency_rows: int
+    simds: int
     threadgroups: int
 
 
 TUNINGS = {
     # An H200, two threadgroups for each of its 132 cores; from `python -m kernels.bench --tune`.
-    "cuda": Tuning(whole_tokens=256, whole_simds=9, latency_rows=8192, threadgroups=264),
+    "cuda": Tuning(whole_tokens=256, whole_simds=9, simds=8, threadgroups=264),
     # Not measured. `python -m kernels.bench --tune` on a Mac says better.
-    "metal": Tuning(whole_tokens=256, whole_simds=9, latency_rows=8192, threadgroups=264),
+    "metal": Tuning(whole_tokens=256, whole_simds=9, simds=8, threadgroups=264),
 }
 
 
@@ -46,11 +43,10 @@ TUNINGS = {
 class Cut:
     """How a step is cut: `sets` threadgroups share a kv head's query vectors, `blocks` its tokens.
 
-    A threadgroup has `simds` SIMD-groups, each of which takes tiles of `tile` tokens.
+    A threadgroup has `simds` SIMD-groups, each of which takes tiles of 16 tokens.
     """
 
     sets: int
-    tile: int
     simds: int
     blocks: int
 
@@ -71,12 +67,9 @@ class Cut:
 
     def resident(self, vectors: int, head_dim: int) -> int:
         """Return how many threadgroups an NVIDIA core is to hold: as many as its registers allow without spilling."""
-        if self.whole:
-            return 1
-        heads = vectors // self.sets
-        if heads <= 4:
-            return 3 if head_dim == 256 else 4
-        return 3 if heads <= 6 and head_dim < 256 else 2
+        quads = -(-vectors // self.sets // 4)
+        simds = {64: 20, 128: 16, 256: 12}[head_dim] if quads == 1 else {64: 16, 128: 12, 256: 8}[head_dim]
+        return 1 if self.whole else max(1, simds // self.simds)
 
 
 @functools.lru_cache(maxsize=16384)
@@ -87,19 +80,17 @@ def cut_for(backend: str, vectors: int, kv_heads: int, head_dim: int, tokens: in
     codes again.
     """
     tuning = TUNINGS[backend]
-    whole = Cut(vectors, _TILE_LATENCY, tuning.whole_simds, 1)
+    whole = Cut(vectors, tuning.whole_simds, 1)
     if tokens <= tuning.whole_tokens and fits(whole, vectors, head_dim):
         return whole
-    latency = tokens * kv_heads <= tuning.latency_rows
-    tile = _TILE_LATENCY if latency or head_dim == 256 else _TILE_THROUGHPUT
-    tiles = -(-tokens // tile)
-    blocks = min(-(-(tiles + 1) // _SIMDS), _LATENCY_BLOCKS) if latency else min(-(-tiles // (2 * _SIMDS)), MOST_BLOCKS)
-    blocks = max(2, blocks)
-    choices = [n for n in _divisors(vectors) if fits(Cut(n, tile, _SIMDS, blocks), vectors, head_dim)]
+    tiles = -(-tokens // TILE)
+    simds = 4 if tiles * kv_heads <= 1024 else tuning.simds
+    blocks = max(2, min(-(-(tiles + 1) // simds), MOST_BLOCKS))
+    choices = [n for n in _divisors(vectors) if fits(Cut(n, simds, blocks), vectors, head_dim)]
     # One threadgroup too many for the cores costs as much as a whole round, so blocks give way, by sixteens.
-    sets = max((n for n in choices if kv_heads * n * (blocks & ~1) <= tuning.threadgroups), default=choices[0])
+    sets = choices[0]
     most = tuning.threadgroups // (kv_heads * sets)
-    return Cut(sets, tile, _SIMDS, blocks if blocks <= most else max(2, most // 16 * 16, min(most, 8)))
+    return Cut(sets, simds, blocks if blocks <= most else max(2, most // 16 * 16, min(most, 8)))
 
 
 def kinds_of_cut(backend: str, vectors: int, kv_heads: int, head_dim: int) -> list[Cut]:
@@ -111,29 +102,31 @@ def kinds_of_cut(backend: str, vectors: int, kv_heads: int, head_dim: int) -> li
 
 def possible_cuts(vectors: int, head_dim: int, tokens: int) -> list[Cut]:
     """Return every cut worth trying at a length."""
+    tiles = -(-tokens // TILE)
     found = []
     for sets in _divisors(vectors):
-        found += [Cut(sets, _TILE_LATENCY, simds, 1) for simds in (5, 9, 17)]
-        for tile in (_TILE_LATENCY,) if head_dim == 256 else (_TILE_LATENCY, _TILE_THROUGHPUT):
-            tiles = -(-tokens // tile)
+        found += [Cut(sets, simds, 1) for simds in (5, 9, 17)]
+        for simds in (4, 8, 16):
             wanted = (4, 8, 16, 17, 24, 32, 48, 64, 96, 128)
-            found += [Cut(sets, tile, _SIMDS, blocks) for blocks in wanted if (blocks - 1) * _SIMDS <= tiles]
+            found += [Cut(sets, simds, blocks) for blocks in wanted if (blocks - 1) * simds <= tiles]
     return [cut for cut in found if fits(cut, vectors, head_dim)]
 
 
 def fits(cut: Cut, vectors: int, head_dim: int) -> bool:
     """Return whether the kernel takes a cut: few enough query vectors a threadgroup, and memory for them."""
     heads = vectors // cut.sets
-    return heads <= _MOST_HEADS and _bytes(cut, heads, head_dim) <= THREADGROUP_BYTES
+    most = 4 if head_dim == 256 else 8
+    return heads <= most and _bytes(cut, heads, head_dim) <= THREADGROUP_BYTES
 
 
 def _bytes(cut: Cut, heads: int, head_dim: int) -> int:
-    """Return the step's threadgroup memory, as attend.metal lays it out, with groups of 32."""
-    weight_words = 1 if heads <= 2 else 2 if heads <= 4 else 4
-    queries = 16 * 4 * heads * (head_dim // 32)
-    weights = 4 * cut.simds * cut.tile * (head_dim // 32) * weight_words
-    ends = 4 * (2 * cut.simds * heads + heads)
-    return queries + weights + ends + 4 * cut.simds * heads * head_dim
+    """Return the step's threadgroup memory at most, as attend.metal lays it out, with groups of 32."""
+    quads = -(-heads // 4)
+    queries = 16 * 32 * quads * head_dim // 32 + 16 * quads
+    ends = 4 * 2 * cut.simds * heads
+    rooms = cut.simds if cut.simds * heads * head_dim <= 4096 else -(-cut.simds // 2)
+    new_tokens = _MOST_NEW_TOKENS * 2 * (head_dim // 2 + head_dim // 16)
+    return queries + ends + 4 * max(rooms * heads, 2) * head_dim + new_tokens
 
 
 def _divisors(n: int) -> list[int]:

@@ -129,7 +129,7 @@ def reason_against(
         return "there is no GPU"
     reason = fused.reason_against(codec, queries, capacity, mask, window)
     if not reason:
-        shape = (codec.group_size, codec.mu is not None, codec.lam is not None)
+        shape = (codec.group_size, codec.mu is not None, codec.lam is not None, codec.smooth is not None)
         # One new token at a time is what a reply is made of: no length of it may fail in the middle.
         at = tokens if queries.shape[2] > 1 else 0
         reason = _step_reason(where, tuple(queries.shape[1:]), kv_heads, *shape, queries.dtype, window > 0, at)
@@ -146,6 +146,7 @@ def _step_reason(
     group_size: int,
     centred: bool,
     scaled: bool,
+    smoothed: bool,
     dtype: mx.Dtype,
     ring: bool,
     tokens: int,
@@ -154,7 +155,7 @@ def _step_reason(
     Hq, L, D = queries
     vectors = Hq // Hk * L
     kinds = [cuts.cut_for(where, vectors, Hk, D, tokens).kind] if tokens else cuts.kinds_of_cut(where, vectors, Hk, D)
-    trials = (_trial(where, D, group_size, centred, scaled, Hq, Hk, L, dtype, ring, kind) for kind in kinds)
+    trials = (_trial(where, D, group_size, centred, scaled, smoothed, Hq, Hk, L, dtype, ring, kind) for kind in kinds)
     return next(filter(None, trials), "")
 
 
@@ -170,6 +171,7 @@ def _trial(
     group_size: int,
     centred: bool,
     scaled: bool,
+    smoothed: bool,
     Hq: int,
     Hk: int,
     L: int,
@@ -183,7 +185,7 @@ def _trial(
     """
     before, capacity = 300, 512
     tokens, scale = before + L, head_dim**-0.5
-    codec = _trial_codec(head_dim, group_size, centred, scaled, Hk)
+    codec = _trial_codec(head_dim, group_size, centred, scaled, smoothed, Hk)
     rows = mx.random.normal((2, 1, Hk, capacity, head_dim), key=mx.random.key(1)).astype(dtype)
     queries = mx.random.normal((1, Hq, L, head_dim), key=mx.random.key(2)).astype(dtype)
 
@@ -214,16 +216,17 @@ def _bulk_reason(codec: Codec, dtype: mx.Dtype, Hk: int) -> str:
     where = backend()
     if where == "cpu":
         return "there is no GPU"
-    shape = (codec.layout.head_dim, codec.group_size, codec.mu is not None, codec.lam is not None)
+    constants = (codec.mu is not None, codec.lam is not None, codec.smooth is not None)
+    shape = (codec.layout.head_dim, codec.group_size, *constants)
     return bulk.reason_against(codec, dtype) or _bulk_trial(where, *shape, Hk, dtype)
 
 
 @functools.cache
 def _bulk_trial(
-    where: str, head_dim: int, group_size: int, centred: bool, scaled: bool, Hk: int, dtype: mx.Dtype
+    where: str, head_dim: int, group_size: int, centred: bool, scaled: bool, smoothed: bool, Hk: int, dtype: mx.Dtype
 ) -> str:
     """Code and expand some rows through the fused kernels and the reference; return what is wrong, or ""."""
-    codec = _trial_codec(head_dim, group_size, centred, scaled, Hk)
+    codec = _trial_codec(head_dim, group_size, centred, scaled, smoothed, Hk)
     rows = mx.random.normal((2, 1, Hk, 70, head_dim), key=mx.random.key(1)).astype(dtype)
 
     def error() -> float:
@@ -233,10 +236,11 @@ def _bulk_trial(
     return _verdict(error, f"quantize and dequantize {head_dim} {dtype}")
 
 
-def _trial_codec(head_dim: int, group_size: int, centred: bool, scaled: bool, Hk: int) -> Codec:
+def _trial_codec(head_dim: int, group_size: int, centred: bool, scaled: bool, smoothed: bool, Hk: int) -> Codec:
     constants = mx.random.uniform(0.5, 1.5, (2, 2, Hk, head_dim), key=mx.random.key(0))
+    smooth = mx.random.uniform(0.5, 2.0, (Hk, head_dim), key=mx.random.key(3)) if smoothed else None
     rotation = Rotation(RotationKind.SRFT, head_dim, 0)
-    return Codec(rotation, group_size, constants[0] if centred else None, constants[1] if scaled else None)
+    return Codec(rotation, group_size, constants[0] if centred else None, constants[1] if scaled else None, smooth)
 
 
 def _verdict(error: Callable[[], float], what: str) -> str:

@@ -20,7 +20,8 @@ POSITION_SIZE = 4
 memory that it shares with the host, where every threadgroup would wait some 4 us for it."""
 _TILE_ROWS = 32
 _MERGE_SIMDS = 8
-_HEADERS = ("numbers.h", "codes.h", "srft_lanes.h")
+_ATTEND_HEADERS = ("numbers.h", "codes.h", "matrices.h", "srft_lanes.h")
+_MERGE_HEADERS = ("numbers.h", "neighbours.h", "srft_lanes.h")
 _INPUTS = ("queries", "keys", "values", "codes", "scales", "position", "table")
 
 
@@ -86,6 +87,7 @@ def append_and_attend(
         codec.group_size,
         codec.mu is not None,
         codec.lam is not None,
+        getattr(codec, "smooth", None) is not None,
         queries.dtype,
         masked,
         window,
@@ -105,6 +107,7 @@ def _launches(
     group_size: int,
     centred: bool,
     scaled: bool,
+    smoothed: bool,
     dtype: mx.Dtype,
     masked: bool,
     window: int,
@@ -125,7 +128,7 @@ def _launches(
         Source(
             f"nibble_attend{'_whole' * cut.whole}{'_masked' * masked}",
             "attend.metal",
-            _HEADERS,
+            _ATTEND_HEADERS,
             (*_INPUTS, "mask") if masked else _INPUTS,
             ("result", "next") if cut.whole else ("sums", "parts", "next"),
             (
@@ -141,9 +144,9 @@ def _launches(
             ("SETS", cut.sets),
             ("HEADS", vectors // cut.sets),
             ("L", L),
-            ("TILE", cut.tile),
             ("SIMDS", cut.simds),
             ("WINDOW", window),
+            ("SMOOTH", smoothed),
         ],
         (cut.blocks, Hk * cut.sets, B),
         threads,
@@ -153,7 +156,7 @@ def _launches(
         return attend, None
     simds = _MERGE_SIMDS if cut.blocks <= 32 else 2 * _MERGE_SIMDS
     merge = launch(
-        Source("nibble_attend_merge", "attend_merge.metal", _HEADERS, ("sums", "parts", "table"), ("result",)),
+        Source("nibble_attend_merge", "attend_merge.metal", _MERGE_HEADERS, ("sums", "parts", "table"), ("result",)),
         backend,
         [*constants, ("VECTORS", Hq * L), ("SIMDS", simds), ("MAX_BLOCKS", cut.merged_blocks)],
         (Hq * L, B, 1),

@@ -24,6 +24,8 @@ def quantize(codec: Codec, keys_values: mx.array) -> tuple[mx.array, mx.array]:
     rows = keys_values.astype(mx.float32)
     if codec.mu is not None:
         rows = rows - _per_head(codec.mu)
+    if codec.smooth is not None:
+        rows = rows / _of_keys(codec.smooth)
     rows = codec.rotation.apply(rows)
     if codec.lam is not None:
         rows = rows * _per_head(codec.lam)
@@ -70,9 +72,9 @@ def attend(
 ) -> mx.array:
     """Attend on the codes: no key or value is ever expanded.
 
-    With q' = R(q) / lambda_K a score is `q' . (scale * code)`: rotations keep inner products, and mu_K shifts all of a
-    query's scores alike, which softmax does not see. The weighted sum of coded values is un-rotated once, and mu_V is
-    added back (the weights sum to one).
+    With q' = R(smooth * q) / lambda_K a score is `q' . (scale * code)`: rotations keep inner products, and mu_K shifts
+    all of a query's scores alike, which softmax does not see. The weighted sum of coded values is un-rotated once, and
+    mu_V is added back (the weights sum to one).
 
     Shapes: queries `[B, Hq, L, D]`; codes `[2, B, Hk, S, W]`; scales `[2, B, Hk, S, N]`; mask None, "causal", or an
     array (bool: attend; float: added) that broadcasts to `[B, Hq, L, S]`. Returns `[B, Hq, L, D]` of the queries' type.
@@ -80,7 +82,10 @@ def attend(
     layout = codec.layout
     B, Hq, L, D = queries.shape
     Hk, S = codes.shape[2:4]
-    rotated = codec.rotation.apply(queries.astype(mx.float32) * scale).reshape(B, Hk, (Hq // Hk) * L, D)
+    grouped = (queries.astype(mx.float32) * scale).reshape(B, Hk, (Hq // Hk) * L, D)
+    if codec.smooth is not None:
+        grouped = grouped * codec.smooth[None, :, None, :]
+    rotated = codec.rotation.apply(grouped)
     if codec.lam is not None:
         rotated = rotated / codec.lam[0][None, :, None, :]
     if layout.padded_dim != D:
@@ -101,6 +106,8 @@ def _dequantize_rows(codec: Codec, which: int, codes: mx.array, scales: mx.array
     if codec.lam is not None:
         rows = rows / codec.lam[which][None, :, None, :]
     rows = codec.rotation.invert(rows)
+    if codec.smooth is not None and which == 0:
+        rows = rows * codec.smooth[None, :, None, :]
     if codec.mu is not None:
         rows = rows + codec.mu[which][None, :, None, :]
     return rows.astype(dtype)
@@ -109,6 +116,11 @@ def _dequantize_rows(codec: Codec, which: int, codes: mx.array, scales: mx.array
 def _per_head(constant: mx.array) -> mx.array:
     """Shapes: `[2, Hk, D]` to `[2, 1, Hk, 1, D]`."""
     return constant[:, None, :, None, :]
+
+
+def _of_keys(smooth: mx.array) -> mx.array:
+    """Return the factors of keys, and 1 for values. Shapes: `[Hk, D]` to `[2, 1, Hk, 1, D]`."""
+    return _per_head(mx.stack([smooth, mx.ones_like(smooth)]))
 
 
 def _coded_matmul(layout: Layout, x: mx.array, codes: mx.array, scales: mx.array, *, transpose: bool) -> mx.array:

@@ -98,7 +98,7 @@ def tuned(found: Tuned) -> str:
 def cuts(found: Iterable[Tuned]) -> str:
     """Return the rule's cut and the best one of all cases as a table in Markdown, to be sent in."""
     lines = [
-        "A cut: sets x tile x SIMD-groups x blocks; microseconds of a whole int4 step, p20 to p80 in brackets.",
+        "A cut: sets x SIMD-groups x blocks; microseconds of a whole int4 step, p20 to p80 in brackets.",
         "",
         "| heads | tokens | by the rule | us | best | us | rule / best |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -130,7 +130,7 @@ def _heads(case: Case) -> str:
 
 
 def _cut(cut: Cut) -> str:
-    return f"{cut.sets}x{cut.tile}x{cut.simds}x{cut.blocks}"
+    return f"{cut.sets}x{cut.simds}x{cut.blocks}"
 
 
 def _table_row(cells: Iterable[str]) -> str:

@@ -35,6 +35,7 @@
                         d * values_strides[3]];
     }
     if (MU) x -= table[constants + d];
+    if (SMOOTH && which == 0) x = x / table[3 * D + ((MU ? 2 : 0) + (LAMBDA ? 2 : 0)) * HK * D + head * D + d];
     row[d] = x * table[2 * D + d];
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);

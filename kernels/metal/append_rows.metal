@@ -4,7 +4,7 @@
 //   of a head take its tiles of 1024 / D tokens in turns.
 // Inputs: keys, values [B, HK, L, D] T, strided as they like; one with a dense last axis and multiples of 8 as its
 //   other strides must begin at a multiple of 16 bytes. table float: cos(2 pi n / D) [D], sin [D], signs [D], then with
-//   MU mu [2, HK, D], then with LAMBDA lambda [2, HK, D].
+//   MU mu [2, HK, D], then with LAMBDA lambda [2, HK, D], then with SMOOTH smooth [HK, D], of keys only.
 // Outputs: codes [2, B, HK, L, W] uint, scales [2, B, HK, L, N] half.
 // Rounding: float32 throughout, with 1 / scale in place of a division by it: a value on a code's edge may fall to its
 //   other side.
@@ -38,6 +38,7 @@
   const device T* rows = (which == 0 ? keys : values) + batch * batch_stride + head * head_stride;
   const device float* mu = table + 3 * D + (which * HK + head) * D;
   const device float* lambda = mu + (MU ? 2 * HK * D : 0);
+  const device float* smooth = table + 3 * D + ((MU ? 2 : 0) + (LAMBDA ? 2 : 0)) * HK * D + head * D;
   const int words[4] = {q, OCTETS - 1 - q, OCTETS + q, 2 * OCTETS - 1 - q};
   float turn_cos[16];
   float turn_sin[16];
@@ -76,6 +77,13 @@
         x[i + 1] -= centre.y;
         x[i + 2] -= centre.z;
         x[i + 3] -= centre.w;
+      }
+      if (SMOOTH && which == 0) {
+        const float4 factor = *(const device float4*)(smooth + d);
+        x[i] = x[i] / factor.x;
+        x[i + 1] = x[i + 1] / factor.y;
+        x[i + 2] = x[i + 2] / factor.z;
+        x[i + 3] = x[i + 3] / factor.w;
       }
       const int at = i % ROW_RUN / 2 * ROW_N1 + i / ROW_RUN;
       re[at] = x[i] * sign.x;

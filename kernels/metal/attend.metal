@@ -3,35 +3,35 @@
 //
 // Launch: threadgroups (nb, HK * SETS, B) of SIMDS * 32 threads. SETS threadgroups share a kv head's query vectors (a
 //   vector is one head's query of one of the L new tokens), HEADS each, and each takes every nb-th tile of the tokens
-//   that were there before. A tile is TILE tokens of one SIMD-group; the next tile's words are loaded into the registers
-//   that this tile has freed, before its sums are done. The very last SIMD-group takes the new tokens instead of tiles.
+//   that were there before. A tile is 16 tokens of one SIMD-group; the next tile's words are loaded into the registers
+//   that this tile has freed. The very last SIMD-group takes the new tokens in place of such tiles.
 //   With WHOLE nb is 1, and the result is un-rotated here; else attend_merge does that.
 // Inputs: queries T [B, HQ, L, D], keys, values T [B, HK, L, D], as they lie; codes uint [2, B, HK, capacity, D/8] and
 //   scales half [2, B, HK, capacity, D/G], whole, of which rows position .. position + L - 1 are written IN PLACE (with
 //   WINDOW modulo WINDOW: a ring, then L = 1); position int [4], of which [0] counts the tokens before this step. It is
-//   the last step's `next`, so that MLX sees one step depend on the other. MASKED: mask bool [L, rows], a column a row of the cache. table as in append_rows.
-//   Capacity is a multiple of TILE: rows that hold no token are read, and given no weight.
+//   the last step's `next`, so that MLX sees one step depend on the other. MASKED: mask bool [L, rows], a column a row
+//   of the cache. table as in append_rows, then the queries' factor.
+//   Capacity is a multiple of 16: rows that hold no token are read, and given no weight.
 // Outputs: next int [4], [0] = position + L, and WHOLE ? result T [B, HQ, L, D]
 //   : sums float [B, HQ * L, nb, D], parts float [B, HQ * L, nb, 2] = maximum (in log2) and weight of each partial sum.
-// Arithmetic: products of half2, summed in float over tiles; weights carry 2^4 against underflow in half. Codes as
-//   append_rows has them. Relative error against float64 on the same bytes 2e-3 at most (bfloat16's own rounding is 1.7e-3).
-  constexpr int R = D / 32;                  // lanes that share a key row, 16 bytes each
-  constexpr int H = D / 64;                  // complex numbers a lane holds of a row to be rotated
-  constexpr int ROWS = 32 / R;               // key rows a SIMD-group loads at once
+// Arithmetic: products of matrices of 8 by 8 halves, summed in float (matrices.h). Keys: 16 tokens by 16 of a row's
+//   values, times the queries. Values: 16 of a row's values by 16 tokens, times the weights. A matrix has 8 columns: four
+//   query vectors (a QUAD), once for the lower and once for the upper 32 of a UNIT of 64 values, which have a scale each.
+//   Weights carry 2^4 against underflow in half. Relative error against float64 on the same bytes: bfloat16's own 1.7e-3.
+  constexpr int H = D / 64;                  // complex numbers a lane holds of a row to be rotated; units of a row
+  constexpr int QUADS = (HEADS + 3) / 4;
   constexpr int W = D / 8;
-  constexpr int VALUE_ROWS = 32 / W;         // value rows a SIMD-group loads at once, 4 bytes a lane
   constexpr int N = D / G;
-  constexpr int KEY_LOADS = TILE / ROWS;
-  constexpr int VALUE_LOADS = TILE / VALUE_ROWS;
-  constexpr int COPIES = R / KEY_LOADS;      // lanes that end up with the same token
   constexpr int CODED_WORDS = 2 * W / 32 > 1 ? 2 : 1;
-  constexpr int WEIGHT_WORDS = HEADS <= 2 ? 1 : (HEADS <= 4 ? 2 : 4);  // half2 of a token's weights in one group
-  constexpr int QUERY_PACKS = 4 * HEADS * R;
-  constexpr int WEIGHT_PACKS = SIMDS * TILE * N * WEIGHT_WORDS / 4;
-  SHARED(uint4, packs, QUERY_PACKS + WEIGHT_PACKS);
-  SHARED(float, query_factors, HEADS);
+  // SIMD-groups whose sums are in `totals` at a time.
+  constexpr int ROOMS = SIMDS * HEADS * D <= 4096 ? SIMDS : (SIMDS + 1) / 2;
+  SHARED(uint4, query_packs, 2 * H * QUADS * 32);
+  SHARED(float, query_factors, 4 * QUADS);
   SHARED(float, ends, 2 * SIMDS * HEADS);
-  SHARED(float, totals, SIMDS * HEADS * D);
+  SHARED(float4, total_packs, (ROOMS * HEADS > 2 ? ROOMS * HEADS : 2) * D / 4);
+  SHARED(uint, new_codes, 2 * L * W);
+  SHARED(half, new_scales, 2 * L * N);
+  SHARED_POINTER(float) totals = (SHARED_POINTER(float))total_packs;
   const int lane = thread_index_in_simdgroup;
   const int simd = simdgroup_index_in_threadgroup;
   const int thread_id = thread_index_in_threadgroup;
@@ -44,155 +44,119 @@
   const int kv_head = set / SETS;
   const int first_vector = (batch * HK * SETS + set) * HEADS;
   const int first_of_head = set % SETS * HEADS;  // the same among the kv head's own vectors
-  const int part = lane % R;
-  const int slot = part / COPIES * ROWS + lane / R;  // the token of a tile whose score this lane ends up with
-  const bool owner = part % COPIES == 0;
+  // Of the matrices a lane has row `line` and columns 2 pair and 2 pair + 1: of tokens line and line + 8 the scores of
+  // two query vectors, by the values that it is on the `side` of.
+  const int line = matrix_row(lane);
+  const int pair = matrix_pair(lane);
+  const int side = pair / 2;
   const size_t key_row = (size_t)(batch * HK + kv_head) * capacity;
   const size_t value_row = (size_t)((B + batch) * HK + kv_head) * capacity;
-  const device uint4* key_codes = (const device uint4*)(codes + key_row * W);
-  const device uint* value_codes = codes + value_row * W;
-  const device half* key_scales = scales + key_row * N;
-  const device half* value_scales = scales + value_row * N;
-  int first = (block * SIMDS + simd) * TILE;
-  uint4 key_words[KEY_LOADS];
-  half key_steps[KEY_LOADS];
-  uint value_words[VALUE_LOADS];
-  uint value_steps[(N + 1) / 2];
+  const device uint2* key_codes = (const device uint2*)(codes + key_row * W) + line * (W / 2) + pair;
+  const device uint* value_codes = codes + value_row * W + 2 * pair * W + line;
+  const device half* key_scales = scales + key_row * N + line * N + side * 32 / G;
+  const device half* value_scales = scales + value_row * N + line * N + side * 32 / G;
+  int first = (block * SIMDS + simd) * 16;
+  uint2 key_words[2][H];      // of tokens line and line + 8
+  half key_steps[2][H];
+  uint value_words[4][H];     // of tokens 2 pair, 2 pair + 1, and the same + 8
+  half value_steps[2][H];
   {
-    const int t = min(first, capacity - TILE);
+    const int t = min(first, capacity - 16);
     #pragma unroll
-    for (int i = 0; i < KEY_LOADS; i++) key_words[i] = key_codes[t * R + i * 32 + lane];
-    #pragma unroll
-    for (int i = 0; i < KEY_LOADS; i++) key_steps[i] = key_scales[(t + i * ROWS + lane / R) * N + part * 32 / G];
-    #pragma unroll
-    for (int i = 0; i < VALUE_LOADS; i++) value_words[i] = value_codes[t * W + i * 32 + lane];
-    load_steps<N>(value_scales + (t + slot) * N, value_steps);
+    for (int u = 0; u < H; u++) {
+      #pragma unroll
+      for (int i = 0; i < 2; i++) {
+        key_words[i][u] = key_codes[(t + 8 * i) * (W / 2) + 4 * u];
+        key_steps[i][u] = key_scales[(t + 8 * i) * N + u * 64 / G];
+        value_words[2 * i][u] = value_codes[(t + 8 * i) * W + 8 * u];
+        value_words[2 * i + 1][u] = value_codes[(t + 8 * i + 1) * W + 8 * u];
+        value_steps[i][u] = value_scales[(t + 8 * i) * N + u * 64 / G];
+      }
+    }
   }
-  const int before = position[0];
-  const int row = min(WINDOW > 0 ? before % (WINDOW > 0 ? WINDOW : 1) : before, capacity - L);  // of the first new token
-  const int seen = WINDOW > 0 ? min(before, WINDOW) : before;
-
   const int constants = 3 * D;
   const int lambdas = constants + (MU ? 2 * HK * D : 0);
+  const int smoothings = lambdas + (LAMBDA ? 2 * HK * D : 0);
+  // Of a row to be rotated a lane has H complex numbers: elements 64 j + 2 lane and the next one. The SIMD-group that has
+  // the new tokens, as a tile, has two of them, key and value, and the others a query.
+  bool fresh = block == blocks - 1 && simd == SIMDS - 1;
+  const int rotating = block == blocks - 1 ? SIMDS - 1 : SIMDS;
+  const size_t query_at = batch * queries_strides[0] + (size_t)kv_head * (HEADS * SETS / L) * queries_strides[1];
+  const size_t key_at = batch * keys_strides[0] + kv_head * keys_strides[1];
+  const size_t value_at = batch * values_strides[0] + kv_head * values_strides[1];
+  float re[2 * H];
+  float im[2 * H];
+  float2 signs[H];
+  {
+    const int vector = first_of_head + min(simd, HEADS - 1);
+    const size_t at = query_at + vector / L * queries_strides[1] + vector % L * queries_strides[2];
+    #pragma unroll
+    for (int j = 0; j < H; j++) {
+      const int d = 64 * j + 2 * lane;
+      re[j] = fresh ? (float)keys[key_at + d] : (float)queries[at + d];
+      im[j] = fresh ? (float)keys[key_at + d + 1] : (float)queries[at + d + 1];
+      re[H + j] = fresh ? (float)values[value_at + d] : 0.0f;
+      im[H + j] = fresh ? (float)values[value_at + d + 1] : 0.0f;
+      signs[j] = *(const device float2*)(table + 2 * D + d);
+    }
+  }
   float cosines[2 * H + 3];
   float sines[2 * H + 3];
   load_twiddles<H>(table, lane, cosines, sines);
-  const bool takes_new = block == blocks - 1 && simd == SIMDS - 1;
-  const size_t key_at = batch * keys_strides[0] + kv_head * keys_strides[1];
-  const size_t value_at = batch * values_strides[0] + kv_head * values_strides[1];
-  // Two rows, key and value, as H complex numbers each: elements 64 j + 2 lane and the next one.
-  float new_re[2 * H];
-  float new_im[2 * H];
-  if (takes_new) {
-    #pragma unroll
-    for (int j = 0; j < H; j++) {
-      const int d = 64 * j + 2 * lane;
-      new_re[j] = (float)keys[key_at + d];
-      new_im[j] = (float)keys[key_at + d + 1];
-      new_re[H + j] = (float)values[value_at + d];
-      new_im[H + j] = (float)values[value_at + d + 1];
-    }
-  }
-  // Rotate the queries.
-  SHARED_POINTER(half) query_halves = (SHARED_POINTER(half))packs;
-  for (int h = simd; h < HEADS; h += SIMDS) {
-    const int vector = first_of_head + h;
-    const size_t at = batch * queries_strides[0] + (kv_head * (HEADS * SETS / L) + vector / L) * queries_strides[1]
-                    + vector % L * queries_strides[2];
-    float re[H];
-    float im[H];
-    #pragma unroll
-    for (int j = 0; j < H; j++) {
-      const int d = 64 * j + 2 * lane;
-      re[j] = (float)queries[at + d] * table[2 * D + d];
-      im[j] = (float)queries[at + d + 1] * table[2 * D + d + 1];
-    }
-    srft_lanes<H>(re, im, cosines, sines, lane);
-    float largest = 0.0f;
-    #pragma unroll
-    for (int j = 0; j < H; j++) {
-      if (LAMBDA) {
-        const int d = lambdas + kv_head * D + H * mirrored(lane) + j;
-        re[j] = re[j] / table[d];
-        im[j] = im[j] / table[d + D / 2];
-      }
-      largest = max(largest, max(fabs(re[j]), fabs(im[j])));
-    }
-    // To magnitudes below 2 by a power of two. A row of zeros stays; one with NaN is NaN throughout, and so its result.
-    const uint exponent = as_type<uint>(simd_max(largest)) >> 23;
-    const float unit = as_type<float>((254u - exponent) << 23);
-    #pragma unroll
-    for (int j = 0; j < H; j++) {
-      const int d = H * mirrored(lane) + j;
-      const int pack = (d % 32 / 8 * HEADS + h) * R + d / 32;
-      const int element = d % 4 * 2 + d % 8 / 4;
-      query_halves[pack * 8 + element] = (half)(re[j] * unit);
-      query_halves[(pack + R / 2) * 8 + element] = (half)(im[j] * unit);
-    }
-    if (lane == 0) query_factors[h] = table[lambdas + (LAMBDA ? 2 * HK * D : 0)] * as_type<float>(exponent << 23);
-  }
-  threadgroup_barrier(mem_flags::mem_threadgroup);
+  const int before = position[0];
+  const int row = min(WINDOW > 0 ? before % (WINDOW > 0 ? WINDOW : 1) : before, capacity - L);  // of the first new token
+  const int seen = WINDOW > 0 ? min(before, WINDOW) : before;
+  // Query vectors that are not there, and those of the other side, stay 0.
+  for (int i = thread_id; i < 2 * H * QUADS * 32; i += SIMDS * 32) query_packs[i] = zero_pack();
+  if (thread_id < 4 * QUADS) query_factors[thread_id] = 0.0f;
 
-  float factor[HEADS];
-  float sum[HEADS][8];
-  float most[HEADS];
-  float weight[HEADS];
-  #pragma unroll
-  for (int h = 0; h < HEADS; h++) {
-    most[h] = -3.0e38f;
-    weight[h] = 0.0f;
-    factor[h] = query_factors[h];
-    #pragma unroll
-    for (int j = 0; j < 8; j++) sum[h][j] = 0.0f;
-  }
-  if (takes_new) {
-    first = seen;
+  if (fresh) {
     // Every set of a kv head codes the new tokens for itself; the first one stores them.
     const bool stores = set % SETS == 0;
-    const bool has_value = D == 256 || (lane >= W && lane < 2 * W);
     for (int token = 0; token < L; token++) {
       const int later = min(token + 1, L - 1);
       simdgroup_barrier(mem_flags::mem_threadgroup);
       #pragma unroll
       for (int which = 0; which < 2; which++) {
-        float re[H];
-        float im[H];
+        float x[2 * H];
         #pragma unroll
         for (int j = 0; j < H; j++) {
           const int d = 64 * j + 2 * lane;
           const int mean = constants + (which * HK + kv_head) * D + d;
-          re[j] = (new_re[which * H + j] - (MU ? table[mean] : 0.0f)) * table[2 * D + d];
-          im[j] = (new_im[which * H + j] - (MU ? table[mean + 1] : 0.0f)) * table[2 * D + d + 1];
+          x[j] = (re[which * H + j] - (MU ? table[mean] : 0.0f)) * signs[j].x;
+          x[H + j] = (im[which * H + j] - (MU ? table[mean + 1] : 0.0f)) * signs[j].y;
+          if (SMOOTH && which == 0) {
+            x[j] = x[j] / table[smoothings + kv_head * D + d];
+            x[H + j] = x[H + j] / table[smoothings + kv_head * D + d + 1];
+          }
           if (L > 1) {
             const size_t at = which == 0 ? key_at + later * keys_strides[2] : value_at + later * values_strides[2];
-            new_re[which * H + j] = which == 0 ? (float)keys[at + d] : (float)values[at + d];
-            new_im[which * H + j] = which == 0 ? (float)keys[at + d + 1] : (float)values[at + d + 1];
+            re[which * H + j] = which == 0 ? (float)keys[at + d] : (float)values[at + d];
+            im[which * H + j] = which == 0 ? (float)keys[at + d + 1] : (float)values[at + d + 1];
           }
         }
-        srft_lanes<H>(re, im, cosines, sines, lane);
+        srft_lanes<H>(x, x + H, cosines, sines, lane);
         #pragma unroll
-        for (int j = 0; j < H; j++) {
-          const int d = H * mirrored(lane) + j;
-          const int lambda = lambdas + (which * HK + kv_head) * D + d;
-          totals[which * D + d] = LAMBDA ? re[j] * table[lambda] : re[j];
-          totals[which * D + D / 2 + d] = LAMBDA ? im[j] * table[lambda + D / 2] : im[j];
+        for (int j = 0; j < 2 * H; j++) {
+          const int d = j / H * (D / 2) + H * mirrored(lane) + j % H;
+          totals[which * D + d] = LAMBDA ? x[j] * table[lambdas + (which * HK + kv_head) * D + d] : x[j];
         }
       }
       simdgroup_barrier(mem_flags::mem_threadgroup);
       // A lane takes a word: the key's W first, then the value's (head size 256: one of each).
-      float coded[CODED_WORDS][8];
       #pragma unroll
       for (int u = 0; u < CODED_WORDS; u++) {
         const int word = u * 32 + lane;
+        float coded[8];
         #pragma unroll
-        for (int i = 0; i < 8; i++) coded[u][i] = totals[word % (2 * W) * 8 + i];
+        for (int i = 0; i < 8; i++) coded[i] = totals[word % (2 * W) * 8 + i];
         // Every value is a sum over the whole row: one NaN or infinity there, and none of them is finite.
-        float low = coded[u][0];
-        float high = coded[u][0];
+        float low = coded[0];
+        float high = coded[0];
         #pragma unroll
         for (int i = 1; i < 8; i++) {
-          low = min(low, coded[u][i]);
-          high = max(high, coded[u][i]);
+          low = min(low, coded[i]);
+          high = max(high, coded[i]);
         }
         #pragma unroll
         for (int apart = 1; apart < G / 8; apart *= 2) {
@@ -205,247 +169,304 @@
         uint packed = 0u;
         #pragma unroll
         for (int i = 0; i < 8; i++) {
-          const float code = min(max(rint(coded[u][i] * inverse), -8.0f), 7.0f);
+          const float code = min(max(rint(coded[i] * inverse), -8.0f), 7.0f);
           packed |= (uint)((int)code + 8) << (4 * i);
-          coded[u][i] = code * step;
         }
-        if (stores && word < 2 * W) {
-          const size_t out = (word < W ? key_row : value_row) + row + token;
-          IN_PLACE(uint, codes)[out * W + word % W] = packed;
-          if (word % (G / 8) == 0) IN_PLACE(half, scales)[out * N + word % W / (G / 8)] = (half)step;
+        if (word < 2 * W) {
+          const int which = word / W;
+          new_codes[(which * L + token) * W + word % W] = packed;
+          if (word % (G / 8) == 0) new_scales[(which * L + token) * N + word % W / (G / 8)] = (half)step;
+          if (stores) {
+            const size_t out = (which == 0 ? key_row : value_row) + row + token;
+            IN_PLACE(uint, codes)[out * W + word % W] = packed;
+            if (word % (G / 8) == 0) IN_PLACE(half, scales)[out * N + word % W / (G / 8)] = (half)step;
+          }
         }
       }
-      // The new tokens are causal among themselves.
+    }
+    simdgroup_barrier(mem_flags::mem_threadgroup);
+    // Rows beyond the new tokens repeat the last one, and get no weight.
+    #pragma unroll
+    for (int u = 0; u < H; u++) {
       #pragma unroll
-      for (int h = 0; h < HEADS; h++) {
-        const uint4 query = packs[(lane % 4 * HEADS + h) * R + lane % W / 4];
-        const half2 q0 = as_type<half2>(query.x);
-        const half2 q1 = as_type<half2>(query.y);
-        const half2 q2 = as_type<half2>(query.z);
-        const half2 q3 = as_type<half2>(query.w);
-        float score = (float)q0.x * coded[0][0] + (float)q1.x * coded[0][1] + (float)q2.x * coded[0][2] + (float)q3.x * coded[0][3]
-                    + (float)q0.y * coded[0][4] + (float)q1.y * coded[0][5] + (float)q2.y * coded[0][6] + (float)q3.y * coded[0][7];
-        score = simd_sum(lane < W ? score : 0.0f) * factor[h];
-        const int query_token = (first_of_head + h) % L;
-        bool visible = token <= query_token;
-#if MASKED
-        visible = visible && mask[query_token * mask_shape[1] + row + token];
-#endif
-        if (visible) {
-          const float new_most = max(most[h], score);
-          const float fade = fast::exp2(most[h] - new_most);
-          const float p = fast::exp2(score - new_most + 4.0f);
-          weight[h] = weight[h] * fade + (lane == 0 ? p : 0.0f);
-          #pragma unroll
-          for (int j = 0; j < 8; j++) {
-            sum[h][j] = sum[h][j] * fade + (has_value ? p * coded[CODED_WORDS - 1][j] : 0.0f);
-          }
-          most[h] = new_most;
-        }
+      for (int i = 0; i < 2; i++) {
+        const int t = min(line + 8 * i, L - 1);
+        key_words[i][u].x = new_codes[t * W + 8 * u + 2 * pair];
+        key_words[i][u].y = new_codes[t * W + 8 * u + 2 * pair + 1];
+        key_steps[i][u] = new_scales[t * N + (64 * u + 32 * side) / G];
+        value_words[2 * i][u] = new_codes[(L + min(2 * pair + 8 * i, L - 1)) * W + 8 * u + line];
+        value_words[2 * i + 1][u] = new_codes[(L + min(2 * pair + 8 * i + 1, L - 1)) * W + 8 * u + line];
+        value_steps[i][u] = new_scales[(L + t) * N + (64 * u + 32 * side) / G];
       }
     }
   }
+  // Rotate the queries, and lay them out as right-hand matrices.
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  SHARED_POINTER(half) query_halves = (SHARED_POINTER(half))query_packs;
+  for (int h = simd; h < (fresh ? 0 : HEADS); h += rotating) {
+    float x[2 * H];
+    #pragma unroll
+    for (int j = 0; j < H; j++) {
+      const int d = 64 * j + 2 * lane;
+      x[j] = re[j] * signs[j].x;
+      x[H + j] = im[j] * signs[j].y;
+      if (HEADS >= SIMDS) {
+        const int vector = first_of_head + min(h + rotating, HEADS - 1);
+        const size_t at = query_at + vector / L * queries_strides[1] + vector % L * queries_strides[2];
+        re[j] = (float)queries[at + d];
+        im[j] = (float)queries[at + d + 1];
+      }
+      if (SMOOTH) {
+        x[j] *= table[smoothings + kv_head * D + d];
+        x[H + j] *= table[smoothings + kv_head * D + d + 1];
+      }
+    }
+    srft_lanes<H>(x, x + H, cosines, sines, lane);
+    float largest = 0.0f;
+    #pragma unroll
+    for (int j = 0; j < 2 * H; j++) {
+      if (LAMBDA) x[j] = x[j] / table[lambdas + kv_head * D + j / H * (D / 2) + H * mirrored(lane) + j % H];
+      largest = max(largest, fabs(x[j]));
+    }
+    // To magnitudes below 2 by a power of two. A row of zeros stays; one with NaN is NaN throughout, and so its result.
+    const uint exponent = as_type<uint>(simd_max(largest)) >> 23;
+    const float unit = as_type<float>((254u - exponent) << 23);
+    #pragma unroll
+    for (int j = 0; j < 2 * H; j++) {
+      const uint d = j / H * (D / 2) + H * (uint)mirrored(lane) + j % H;
+      const uint word = d / 8 % 8;
+      const uint k = word / 2 * 2 + d / 4 % 2;
+      const uint column = word / 4 * 4 + h % 4;
+      const uint pack = ((d / 64 * 2 + d / 2 % 2) * QUADS + h / 4) * 32 + right_lane(k, column);
+      query_halves[8 * pack + 4 * (d % 2) + 2 * (word % 2) + right_half(k, column)] =
+          (half)(x[j] * unit);
+    }
+    if (lane == 0) query_factors[h] = table[smoothings + (SMOOTH ? HK * D : 0)] * as_type<float>(exponent << 23);
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
 
-  SHARED_POINTER(uint) weight_words = (SHARED_POINTER(uint))packs + QUERY_PACKS * 4;
-  const int weights_at = simd * TILE * N * WEIGHT_WORDS;
-  const int my_weights = weights_at + ((lane / W) * N + (lane % W) * 8 / G) * WEIGHT_WORDS;
-  while (first < seen) {
-    const int token = first + slot;
-    const bool valid = token < seen && (WINDOW == 0 || token != row);
-    half2 dot[HEADS][KEY_LOADS];
-    float score[HEADS][KEY_LOADS];
+  float factor[QUADS][2];
+  float most[QUADS][2];
+  float weight[QUADS][2];
+  float4 sum[H][4][QUADS];    // of values `nibble` and `nibble` + 4 of a unit's word `line`, for two query vectors each
+  #pragma unroll
+  for (int q = 0; q < QUADS; q++) {
     #pragma unroll
-    for (int h = 0; h < HEADS; h++) {
-      #pragma unroll
-      for (int i = 0; i < KEY_LOADS; i++) dot[h][i] = as_type<half2>(0u);
+    for (int e = 0; e < 2; e++) {
+      most[q][e] = -3.0e38f;
+      weight[q][e] = 0.0f;
+      factor[q][e] = query_factors[4 * q + 2 * (pair & 1) + e];
     }
     #pragma unroll
-    for (int column = 0; column < 4; column++) {
-      half2 code[KEY_LOADS][4];
+    for (int u = 0; u < H; u++) {
       #pragma unroll
-      for (int i = 0; i < KEY_LOADS; i++) {
-        const uint word = column == 0   ? key_words[i].x
-                          : column == 1 ? key_words[i].y
-                          : column == 2 ? key_words[i].z
-                                        : key_words[i].w;
-        code[i][0] = codes_0_4(word);
-        code[i][1] = codes_1_5(word);
-        code[i][2] = codes_0_4(word >> 8);
-        code[i][3] = codes_1_5(word >> 8);
-      }
+      for (int n = 0; n < 4; n++) sum[u][n][q] = zeros4();
+    }
+  }
+  while (fresh || first < seen) {
+    const int tile = first;
+    const int next_tile = min(first + (blocks * SIMDS - 1) * 16, capacity - 16);
+    bool valid[2];
+    #pragma unroll
+    for (int i = 0; i < 2; i++) {
+      const int token = tile + line + 8 * i;
+      valid[i] = fresh ? line + 8 * i < L : token < seen && (WINDOW == 0 || token != row);
+    }
+    float score[QUADS][4];    // of tokens line (0, 1) and line + 8 (2, 3) for two query vectors
+    #pragma unroll
+    for (int u = 0; u < H; u++) {
+      float4 dot[QUADS];
       #pragma unroll
-      for (int h = 0; h < HEADS; h++) {
-        const uint4 query = packs[(column * HEADS + h) * R + part];
+      for (int q = 0; q < QUADS; q++) dot[q] = zeros4();
+      #pragma unroll
+      for (int n = 0; n < 2; n++) {
+        // Of rows line and line + 8 the first word, then of both the second.
+        uint even[4];
+        uint odd[4];
         #pragma unroll
-        for (int i = 0; i < KEY_LOADS; i++) {
-          dot[h][i] = fma(as_type<half2>(query.x), code[i][0], dot[h][i]);
-          dot[h][i] = fma(as_type<half2>(query.y), code[i][1], dot[h][i]);
-          dot[h][i] = fma(as_type<half2>(query.z), code[i][2], dot[h][i]);
-          dot[h][i] = fma(as_type<half2>(query.w), code[i][3], dot[h][i]);
+        for (int i = 0; i < 4; i++) {
+          const uint word = (i < 2 ? key_words[i % 2][u].x : key_words[i % 2][u].y) >> (8 * n);
+          even[i] = as_type<uint>(codes_0_4(word));
+          odd[i] = as_type<uint>(codes_1_5(word));
+        }
+        #pragma unroll
+        for (int q = 0; q < QUADS; q++) {
+          const uint4 query = query_packs[((2 * u + n) * QUADS + q) * 32 + lane];
+          multiply_add(dot[q], even[0], even[1], even[2], even[3], query.x, query.y);
+          multiply_add(dot[q], odd[0], odd[1], odd[2], odd[3], query.z, query.w);
         }
       }
-    }
-    #pragma unroll
-    for (int h = 0; h < HEADS; h++) {
+      const float upper = (float)key_steps[0][u];
+      const float lower = (float)key_steps[1][u];
       #pragma unroll
-      for (int i = 0; i < KEY_LOADS; i++) {
-        score[h][i] = ((float)dot[h][i].x + (float)dot[h][i].y) * (float)key_steps[i];
+      for (int i = 0; i < 2; i++) {
+        key_words[i][u] = key_codes[(next_tile + 8 * i) * (W / 2) + 4 * u];
+        key_steps[i][u] = key_scales[(next_tile + 8 * i) * N + u * 64 / G];
+      }
+      #pragma unroll
+      for (int q = 0; q < QUADS; q++) {
+        score[q][0] = u == 0 ? dot[q].x * upper : fma(dot[q].x, upper, score[q][0]);
+        score[q][1] = u == 0 ? dot[q].y * upper : fma(dot[q].y, upper, score[q][1]);
+        score[q][2] = u == 0 ? dot[q].z * lower : fma(dot[q].z, lower, score[q][2]);
+        score[q][3] = u == 0 ? dot[q].w * lower : fma(dot[q].w, lower, score[q][3]);
       }
     }
-    first += (blocks * SIMDS - 1) * TILE;
-    const int next_tile = min(first, capacity - TILE);
-    #pragma unroll
-    for (int i = 0; i < KEY_LOADS; i++) key_words[i] = key_codes[next_tile * R + i * 32 + lane];
-    #pragma unroll
-    for (int i = 0; i < KEY_LOADS; i++) key_steps[i] = key_scales[(next_tile + i * ROWS + lane / R) * N + part * 32 / G];
-    // Reduce over the lanes of a row and scatter: at the end score[h][0] is that of token `slot`.
-    #pragma unroll
-    for (int step = R / 2; step > 0; step /= 2) {
-      const bool upper = (part & step) != 0;
-      #pragma unroll
-      for (int h = 0; h < HEADS; h++) {
-        if (KEY_LOADS * 2 * step / R > 1) {
-          #pragma unroll
-          for (int j = 0; j < KEY_LOADS * step / R; j++) {
-            const int j2 = j + KEY_LOADS * step / R < KEY_LOADS ? j + KEY_LOADS * step / R : 0;
-            const float keep = upper ? score[h][j2] : score[h][j];
-            const float send = upper ? score[h][j] : score[h][j2];
-            score[h][j] = keep + simd_shuffle_xor(send, step);
-          }
-        } else {
-          score[h][0] += simd_shuffle_xor(score[h][0], step);
-        }
-      }
-    }
-    // Online softmax, one token a lane. The maximum follows only when a score exceeds it by 2: weights stay below 2^6.
+    // Online softmax. The maximum follows only when a score exceeds it by 2: weights stay below 2^6.
     bool exceeds = false;
     #pragma unroll
-    for (int h = 0; h < HEADS; h++) {
+    for (int q = 0; q < QUADS; q++) {
+      #pragma unroll
+      for (int i = 0; i < 4; i++) {
+        score[q][i] += simd_shuffle_xor(score[q][i], MATRIX_SIDE_MASK);
+        bool visible = valid[i / 2];
+        if (L > 1 || MASKED) {
+          const int query_token = (first_of_head + 4 * q + 2 * (pair & 1) + i % 2) % L;
+          const int token = line + i / 2 * 8;
+          visible = visible && (!fresh || token <= query_token);
 #if MASKED
-      const bool visible = valid && mask[(first_of_head + h) % L * mask_shape[1] + min(token, mask_shape[1] - 1)];
-#else
-      const bool visible = valid;
+          visible = visible && mask[query_token * mask_shape[1] + min((fresh ? row : tile) + token, mask_shape[1] - 1)];
 #endif
-      score[h][0] = visible ? score[h][0] * factor[h] : -3.0e38f;
-      exceeds = exceeds || score[h][0] > most[h] + 2.0f;
+        }
+        score[q][i] = visible ? score[q][i] * factor[q][i % 2] : -3.0e38f;
+        exceeds = exceeds || score[q][i] > most[q][i % 2] + 2.0f;
+      }
     }
     if (simd_any(exceeds)) {
       #pragma unroll
-      for (int h = 0; h < HEADS; h++) {
-        const float new_most = max(most[h], simd_max(score[h][0]));
-        const float fade = fast::exp2(most[h] - new_most);
-        most[h] = new_most;
-        weight[h] *= fade;
+      for (int q = 0; q < QUADS; q++) {
+        float fade[2];
         #pragma unroll
-        for (int j = 0; j < 8; j++) sum[h][j] *= fade;
-      }
-    }
-    float p[HEADS];
-    #pragma unroll
-    for (int h = 0; h < HEADS; h++) {
-      p[h] = score[h][0] == -3.0e38f ? 0.0f : fast::exp2(score[h][0] - most[h] + 4.0f);
-      weight[h] += owner ? p[h] : 0.0f;
-    }
-    simdgroup_barrier(mem_flags::mem_threadgroup);
-    #pragma unroll
-    for (int g = 0; g < N; g++) {
-      const half2 steps = as_type<half2>(value_steps[g / 2]);
-      const float step = valid ? (float)(g % 2 == 0 ? steps.x : steps.y) : 0.0f;
-      uint pair[4];
-      #pragma unroll
-      for (int e = 0; e < WEIGHT_WORDS; e++) {
-        const float even = 2 * e < HEADS ? p[2 * e < HEADS ? 2 * e : 0] * step : 0.0f;
-        const float odd = 2 * e + 1 < HEADS ? p[2 * e + 1 < HEADS ? 2 * e + 1 : 0] * step : 0.0f;
-        pair[e] = as_type<uint>(half2((half)even, (half)odd));
-      }
-      const int at = weights_at + (slot * N + g) * WEIGHT_WORDS;
-      if (owner) {
+        for (int e = 0; e < 2; e++) {
+          float top = max(score[q][e], score[q][2 + e]);
+          #pragma unroll
+          for (int i = 0; i < 3; i++) top = max(top, simd_shuffle_xor(top, MATRIX_ROW_MASK(i)));
+          top = max(top, most[q][e]);
+          fade[e] = fast::exp2(most[q][e] - top);
+          most[q][e] = top;
+          weight[q][e] *= fade[e];
+        }
         #pragma unroll
-        for (int e = 0; e < WEIGHT_WORDS; e++) weight_words[at + e] = pair[e];
+        for (int u = 0; u < H; u++) {
+          #pragma unroll
+          for (int n = 0; n < 4; n++) {
+            sum[u][n][q].x *= fade[0];
+            sum[u][n][q].y *= fade[1];
+            sum[u][n][q].z *= fade[0];
+            sum[u][n][q].w *= fade[1];
+          }
+        }
       }
     }
-    simdgroup_barrier(mem_flags::mem_threadgroup);
-    load_steps<N>(value_scales + (next_tile + slot) * N, value_steps);
-    half2 tile_sum[HEADS][4];
     #pragma unroll
-    for (int h = 0; h < HEADS; h++) {
+    for (int q = 0; q < QUADS; q++) {
       #pragma unroll
-      for (int j = 0; j < 4; j++) tile_sum[h][j] = as_type<half2>(0u);
+      for (int i = 0; i < 4; i++) {
+        const float p = fast::exp2(score[q][i] - most[q][i % 2] + 4.0f);
+        score[q][i] = score[q][i] == -3.0e38f ? 0.0f : p;
+        weight[q][i % 2] += score[q][i];
+      }
     }
     #pragma unroll
-    for (int i = 0; i < VALUE_LOADS; i++) {
-      const uint word = value_words[i];
-      const half2 c0 = codes_0_4(word);
-      const half2 c1 = codes_1_5(word);
-      const half2 c2 = codes_0_4(word >> 8);
-      const half2 c3 = codes_1_5(word >> 8);
-      const int at = my_weights + i * VALUE_ROWS * N * WEIGHT_WORDS;
-      uint pair[4];
-      if constexpr (WEIGHT_WORDS == 4) {
-        const uint4 pack = *(SHARED_POINTER(uint4))(weight_words + at);
-        pair[0] = pack.x;
-        pair[1] = pack.y;
-        pair[2] = pack.z;
-        pair[3] = pack.w;
-      } else if constexpr (WEIGHT_WORDS == 2) {
-        const uint2 pack = *(SHARED_POINTER(uint2))(weight_words + at);
-        pair[0] = pack.x;
-        pair[1] = pack.y;
-      } else {
-        pair[0] = weight_words[at];
+    for (int u = 0; u < H; u++) {
+      const float upper = valid[0] ? (float)value_steps[0][u] : 0.0f;
+      const float lower = valid[1] ? (float)value_steps[1][u] : 0.0f;
+      uint low[2];
+      uint high[2];
+      #pragma unroll
+      for (int i = 0; i < 2; i++) {
+        low[i] = low_halves(value_words[2 * i][u], value_words[2 * i + 1][u]);
+        high[i] = high_halves(value_words[2 * i][u], value_words[2 * i + 1][u]);
+        value_steps[i][u] = value_scales[(next_tile + 8 * i) * N + u * 64 / G];
+        value_words[2 * i][u] = value_codes[(next_tile + 8 * i) * W + 8 * u];
+        value_words[2 * i + 1][u] = value_codes[(next_tile + 8 * i + 1) * W + 8 * u];
+      }
+      uint weights[QUADS][2];
+      #pragma unroll
+      for (int q = 0; q < QUADS; q++) {
+        weights[q][0] = as_right(as_type<uint>(half2((half)(score[q][0] * upper), (half)(score[q][1] * upper))));
+        weights[q][1] = as_right(as_type<uint>(half2((half)(score[q][2] * lower), (half)(score[q][3] * lower))));
       }
       #pragma unroll
-      for (int h = 0; h < HEADS; h++) {
-        const half2 both = as_type<half2>(pair[h / 2]);
-        const half2 w = (h & 1) != 0 ? half2(both.y, both.y) : half2(both.x, both.x);
-        tile_sum[h][0] = fma(w, c0, tile_sum[h][0]);
-        tile_sum[h][1] = fma(w, c1, tile_sum[h][1]);
-        tile_sum[h][2] = fma(w, c2, tile_sum[h][2]);
-        tile_sum[h][3] = fma(w, c3, tile_sum[h][3]);
+      for (int n = 0; n < 2; n++) {
+        uint even[4];
+        uint odd[4];
+        #pragma unroll
+        for (int i = 0; i < 2; i++) {
+          even[2 * i] = as_type<uint>(codes_0_4(low[i] >> (8 * n)));
+          even[2 * i + 1] = as_type<uint>(codes_0_4(high[i] >> (8 * n)));
+          odd[2 * i] = as_type<uint>(codes_1_5(low[i] >> (8 * n)));
+          odd[2 * i + 1] = as_type<uint>(codes_1_5(high[i] >> (8 * n)));
+        }
+        #pragma unroll
+        for (int q = 0; q < QUADS; q++) {
+          multiply_add(sum[u][2 * n][q], even[0], even[1], even[2], even[3], weights[q][0], weights[q][1]);
+          multiply_add(sum[u][2 * n + 1][q], odd[0], odd[1], odd[2], odd[3], weights[q][0], weights[q][1]);
+        }
       }
     }
-    #pragma unroll
-    for (int i = 0; i < VALUE_LOADS; i++) value_words[i] = value_codes[next_tile * W + i * 32 + lane];
-    #pragma unroll
-    for (int h = 0; h < HEADS; h++) {
-      #pragma unroll
-      for (int j = 0; j < 4; j++) {
-        sum[h][j] += (float)tile_sum[h][j].x;
-        sum[h][j + 4] += (float)tile_sum[h][j].y;
-      }
-    }
+    first = fresh ? seen : first + (blocks * SIMDS - 1) * 16;
+    fresh = false;
   }
 
+  // Sum up over the SIMD-groups, as many at a time as there is room for: those beyond join the ones before them.
   #pragma unroll
-  for (int h = 0; h < HEADS; h++) weight[h] = simd_sum(weight[h]);
-  // Sum over the lanes that hold the same word of different tokens, then over the SIMD-groups.
-  #pragma unroll
-  for (int step = W; step < 32; step *= 2) {
+  for (int q = 0; q < QUADS; q++) {
     #pragma unroll
-    for (int h = 0; h < HEADS; h++) {
+    for (int e = 0; e < 2; e++) {
       #pragma unroll
-      for (int j = 0; j < 8; j++) sum[h][j] += simd_shuffle_xor(sum[h][j], step);
-    }
-  }
-  if (lane == 0) {
-    #pragma unroll
-    for (int h = 0; h < HEADS; h++) {
-      ends[simd * HEADS + h] = most[h];
-      ends[SIMDS * HEADS + simd * HEADS + h] = weight[h];
+      for (int i = 0; i < 3; i++) weight[q][e] += simd_shuffle_xor(weight[q][e], MATRIX_ROW_MASK(i));
+      const int h = 4 * q + 2 * (pair & 1) + e;
+      if (line == 0 && side == 0 && h < HEADS) {
+        ends[simd * HEADS + h] = most[q][e];
+        ends[SIMDS * HEADS + simd * HEADS + h] = weight[q][e];
+      }
     }
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
   #pragma unroll
-  for (int h = 0; h < HEADS; h++) {
-    float top = ends[h];
-    for (int s = 1; s < SIMDS; s++) top = max(top, ends[s * HEADS + h]);
-    const float fade = fast::exp2(most[h] - top);
-    if (lane < W) {
-      #pragma unroll
-      for (int j = 0; j < 8; j++) totals[(simd * HEADS + h) * D + j * W + lane] = sum[h][j] * fade;
+  for (int q = 0; q < QUADS; q++) {
+    #pragma unroll
+    for (int e = 0; e < 2; e++) {
+      const int h = min(4 * q + 2 * (pair & 1) + e, HEADS - 1);
+      float top = ends[h];
+      for (int s = 1; s < SIMDS; s++) top = max(top, ends[s * HEADS + h]);
+      most[q][e] = fast::exp2(most[q][e] - top);
     }
   }
-  threadgroup_barrier(mem_flags::mem_threadgroup);
+  #pragma unroll
+  for (int round = ROOMS < SIMDS ? 0 : 1; round < 2; round++) {
+    // First those beyond the rooms, for the others to take along.
+    const int room = round == 0 ? simd - ROOMS : simd;
+    if (room >= 0 && room < ROOMS) {
+      #pragma unroll
+      for (int q = 0; q < QUADS; q++) {
+        #pragma unroll
+        for (int e = 0; e < 2; e++) {
+          const int h = 4 * q + 2 * (pair & 1) + e;
+          // A lane's sums count where its columns are of the side on which its word is.
+          if (4 * q + e < HEADS && line / 4 == side && h < HEADS) {
+            SHARED_POINTER(float4) words = total_packs + ((room * HEADS + h) * W + line) * 2;
+            #pragma unroll
+            for (int i = 0; i < 2 * H; i++) {
+              float x[4];
+              #pragma unroll
+              for (int n = 0; n < 4; n++) {
+                const float4 four = sum[i / 2][n][q];
+                x[n] = (i % 2 == 0 ? (e == 0 ? four.x : four.y) : (e == 0 ? four.z : four.w)) * most[q][e];
+              }
+              float4 total = ROOMS < SIMDS && round == 1 && simd + ROOMS < SIMDS ? words[i / 2 * 16 + i % 2] : zeros4();
+              total.x += x[0];
+              total.y += x[1];
+              total.z += x[2];
+              total.w += x[3];
+              words[i / 2 * 16 + i % 2] = total;
+            }
+          }
+        }
+      }
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+  }
   if (thread_id == 0 && block == 0 && set == 0 && batch == 0) next[0] = before + L;
 #if WHOLE
   for (int i = thread_id; i < HEADS * D; i += SIMDS * 32) {
@@ -454,13 +475,12 @@
     for (int s = 1; s < SIMDS; s++) top = max(top, ends[s * HEADS + h]);
     float total = 0.0f;
     float whole = 0.0f;
+    for (int s = 0; s < ROOMS; s++) total += totals[s * HEADS * D + i];
     for (int s = 0; s < SIMDS; s++) {
-      total += totals[s * HEADS * D + i];
       whole += ends[SIMDS * HEADS + s * HEADS + h] * fast::exp2(ends[s * HEADS + h] - top);
     }
     total = total / whole;
-    const int d = i % W * 8 + i % D / W;
-    if (LAMBDA) total = total / table[lambdas + (HK + kv_head) * D + d];
+    if (LAMBDA) total = total / table[lambdas + (HK + kv_head) * D + i % D];
     totals[i] = total;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -468,7 +488,7 @@
   for (int h = simd; h < HEADS; h += SIMDS) {
     float re[H];
     float im[H];
-    inverse_srft_lanes<H, true>(totals + h * D, re, im, table, cosines, sines, lane);
+    inverse_srft_lanes<H>(totals + h * D, re, im, table, cosines, sines, lane);
     #pragma unroll
     for (int j = 0; j < H; j++) {
       const int d = 2 * (H * mirrored(lane) + j);
@@ -482,7 +502,7 @@
     const int h = i / D;
     const int d = i % D;
     float total = 0.0f;
-    for (int s = 0; s < SIMDS; s++) total += totals[(s * HEADS + h) * D + (d & 7) * W + d / 8];
+    for (int s = 0; s < ROOMS; s++) total += totals[(s * HEADS + h) * D + d];
     sums[((size_t)(first_vector + h) * blocks + block) * D + d] = total;
   }
   if (thread_id < HEADS) {

@@ -3,10 +3,11 @@
 // Launch: threadgroups (V, B) of SIMDS * 32 threads, V = HQ * L vectors of each batch.
 // Inputs: sums float [B, V, nb, D], parts float [B, V, nb, 2] (attend), nb at most MAX_BLOCKS; table as in append.
 // Output: result [B, HQ, L, D] T.
-  constexpr int R = D / 32;
   constexpr int H = D / 64;
+  constexpr int FOURS = D == 256 ? 2 : 1;    // a lane loads two or four neighbours of a row at once
+  constexpr int LOAD = D / 32 / FOURS;
   constexpr int CHUNKS = MAX_BLOCKS / 32;
-  constexpr int EARLY = MAX_BLOCKS / SIMDS < 8 ? MAX_BLOCKS / SIMDS : 8;                   // rows of a SIMD-group that are asked for before their weights are known
+  constexpr int EARLY = MAX_BLOCKS / SIMDS < 8 ? MAX_BLOCKS / SIMDS : 8;  // asked for before their weights are known
   SHARED(float, totals, SIMDS * D);
   SHARED(float, row, D);
   const int lane = thread_index_in_simdgroup;
@@ -17,49 +18,52 @@
   const int kv_head = vector / (VECTORS / HK);
   const int blocks = parts_shape[2];
   const size_t base = (size_t)(batch * VECTORS + vector) * blocks;
-  const device float* mine = sums + base * D + lane;
-  float early[EARLY][R];
+  const device float* mine = sums + base * D + LOAD * lane;
+  float early[EARLY][LOAD * FOURS];
   #pragma unroll
   for (int u = 0; u < EARLY; u++) {
     const int b = min(simd + u * SIMDS, blocks - 1);
-    #pragma unroll
-    for (int j = 0; j < R; j++) early[u][j] = mine[b * D + j * 32];
+    load_neighbours<LOAD, FOURS>(early[u], mine + b * D);
   }
-  float weights[CHUNKS];
-  float top = -3.0e38f;
+  float tops[CHUNKS];
+  float shares[CHUNKS];
   #pragma unroll
   for (int u = 0; u < CHUNKS; u++) {
-    const int b = u * 32 + lane;
-    weights[u] = b < blocks ? parts[(base + b) * 2] : -3.0e38f;
-    top = max(top, weights[u]);
+    const size_t at = 2 * (base + min(u * 32 + lane, blocks - 1));
+    tops[u] = parts[at];
+    shares[u] = parts[at + 1];
   }
   float cosines[2 * H + 3];
   float sines[2 * H + 3];
   load_twiddles<H>(table, lane, cosines, sines);
   // Every SIMD-group works out all weights: that is cheaper than to wait for one that does.
+  float top = tops[0];
+  #pragma unroll
+  for (int u = 1; u < CHUNKS; u++) top = max(top, tops[u]);
   top = simd_max(top);
+  float weights[CHUNKS];
   float whole = 0.0f;
   #pragma unroll
   for (int u = 0; u < CHUNKS; u++) {
-    const int b = u * 32 + lane;
-    weights[u] = b < blocks ? fast::exp2(weights[u] - top) : 0.0f;
-    whole += b < blocks ? weights[u] * parts[(base + min(b, blocks - 1)) * 2 + 1] : 0.0f;
+    weights[u] = u * 32 + lane < blocks ? fast::exp2(tops[u] - top) : 0.0f;
+    whole += weights[u] * shares[u];
   }
   whole = simd_sum(whole);
-  float x[R];
+  float x[LOAD * FOURS];
   #pragma unroll
-  for (int j = 0; j < R; j++) x[j] = 0.0f;
+  for (int j = 0; j < LOAD * FOURS; j++) x[j] = 0.0f;
   #pragma unroll
   for (int u = 0; u < MAX_BLOCKS / SIMDS; u++) {
     const int b = simd + u * SIMDS;
     const float w = simd_shuffle(weights[u * SIMDS / 32], b & 31);
     if (b < blocks) {
+      if (u >= EARLY) load_neighbours<LOAD, FOURS>(early[0], mine + b * D);
       #pragma unroll
-      for (int j = 0; j < R; j++) x[j] += w * (u < EARLY ? early[u < EARLY ? u : 0][j] : mine[b * D + j * 32]);
+      for (int j = 0; j < LOAD * FOURS; j++) x[j] += w * early[u < EARLY ? u : 0][j];
     }
   }
   #pragma unroll
-  for (int j = 0; j < R; j++) totals[simd * D + j * 32 + lane] = x[j];
+  for (int j = 0; j < LOAD * FOURS; j++) totals[simd * D + j / LOAD * 32 * LOAD + LOAD * lane + j % LOAD] = x[j];
   threadgroup_barrier(mem_flags::mem_threadgroup);
   for (int d = thread_id; d < D; d += SIMDS * 32) {
     float total = 0.0f;
@@ -73,7 +77,7 @@
   if (simd == 0) {
     float re[H];
     float im[H];
-    inverse_srft_lanes<H, false>(row, re, im, table, cosines, sines, lane);
+    inverse_srft_lanes<H>(row, re, im, table, cosines, sines, lane);
     #pragma unroll
     for (int j = 0; j < H; j++) {
       const int d = 2 * (H * mirrored(lane) + j);

@@ -8,23 +8,3 @@ inline half2 codes_1_5(uint word) {
   return fma(as_type<half2>(and_or(word, 0x00F000F0u, 0x64006400u)), as_type<half2>(0x2C002C00u),
              as_type<half2>(0xD480D480u));
 }
-
-// A row's N scales, as pairs.
-template <int N>
-inline void load_steps(const device half* from, thread uint* pairs) {
-  if constexpr (N == 8) {
-    const uint4 all = *(const device uint4*)from;
-    pairs[0] = all.x;
-    pairs[1] = all.y;
-    pairs[2] = all.z;
-    pairs[3] = all.w;
-  } else if constexpr (N == 4) {
-    const uint2 all = *(const device uint2*)from;
-    pairs[0] = all.x;
-    pairs[1] = all.y;
-  } else if constexpr (N == 2) {
-    pairs[0] = *(const device uint*)from;
-  } else {
-    pairs[0] = as_type<uint>(half2(from[0], from[0]));
-  }
-}

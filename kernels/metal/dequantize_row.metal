@@ -30,6 +30,7 @@
   inverse_srft<D, N1, THREADS>(row, spectrum, roots, d);
   if (d < D) {
     float y = row[d] * table[2 * D + d];
+    if (SMOOTH && which == 0) y *= table[3 * D + ((MU ? 2 : 0) + (LAMBDA ? 2 : 0)) * HK * D + (int)head * D + d];
     if (MU) y += table[constants + d];
     expanded[(((size_t)threadgroup_position_in_grid.z * HK + head) * codes_shape[3] + token) * D + d] = (T)y;
   }

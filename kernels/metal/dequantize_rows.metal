@@ -25,6 +25,7 @@
       which * (size_t)scales_strides[0] + batch * (size_t)scales_strides[1] + head * (size_t)scales_strides[2];
   const device float* mu = table + 3 * D + (which * HK + head) * D;
   const device float* lambda = mu + (MU ? 2 * HK * D : 0);
+  const device float* smooth = table + 3 * D + ((MU ? 2 : 0) + (LAMBDA ? 2 : 0)) * HK * D + head * D;
   const int words[4] = {q, OCTETS - 1 - q, OCTETS + q, 2 * OCTETS - 1 - q};
   float turn_cos[16];
   float turn_sin[16];
@@ -129,6 +130,13 @@
       x[i + 1] = im[at] * sign.y;
       x[i + 2] = re[at + ROW_N1] * sign.z;
       x[i + 3] = im[at + ROW_N1] * sign.w;
+      if (SMOOTH && which == 0) {
+        const float4 factor = *(const device float4*)(smooth + d);
+        x[i] *= factor.x;
+        x[i + 1] *= factor.y;
+        x[i + 2] *= factor.z;
+        x[i + 3] *= factor.w;
+      }
       if (MU) {
         const float4 centre = *(const device float4*)(mu + d);
         x[i] += centre.x;

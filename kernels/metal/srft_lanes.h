@@ -121,14 +121,8 @@ inline void srft_lanes(thread float* re, thread float* im, const thread float* c
   }
 }
 
-// Element d of a packed row in threadgroup memory: words of 8 are interleaved where INTERLEAVED.
-template <int D, bool INTERLEAVED>
-inline float packed_value(SHARED_POINTER(float) row, int d) {
-  return row[INTERLEAVED ? d % 8 * (D / 8) + d / 8 : d];
-}
-
 // The inverse of a packed row: out as x[2 n] in re and x[2 n + 1] in im, n = R * mirrored(l) + j at [j].
-template <int R, bool INTERLEAVED>
+template <int R>
 inline void inverse_srft_lanes(SHARED_POINTER(float) row, thread float* re, thread float* im, const device float* table,
                                const thread float* cosines, const thread float* sines, int lane) {
   constexpr int D = 64 * R;
@@ -138,10 +132,10 @@ inline void inverse_srft_lanes(SHARED_POINTER(float) row, thread float* re, thre
   for (int j = 0; j < R; j++) {
     const int k = 32 * j + lane;
     const int opposite = k == 0 ? 0 : D / 2 - k;
-    const float a_re = packed_value<D, INTERLEAVED>(row, k);
-    const float a_im = packed_value<D, INTERLEAVED>(row, D / 2 + k);
-    const float b_re = packed_value<D, INTERLEAVED>(row, opposite);
-    const float b_im = packed_value<D, INTERLEAVED>(row, D / 2 + opposite);
+    const float a_re = row[k];
+    const float a_im = row[D / 2 + k];
+    const float b_re = row[opposite];
+    const float b_im = row[D / 2 + opposite];
     const float odd_re = a_re - b_re;
     const float odd_im = a_im + b_im;
     const float c = table[k];

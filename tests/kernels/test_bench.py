@@ -242,14 +242,14 @@ def test_layers_hold_codes_that_quantize_could_have_made_and_chains_depend_on_ev
 
 
 def test_tuning_picks_the_fastest_and_the_rule_where_none_is_faster() -> None:
-    rule, other, third = Cut(1, 16, 4, 2), Cut(2, 16, 4, 2), Cut(2, 16, 8, 1)
+    rule, other, third = Cut(1, 4, 2), Cut(2, 4, 2), Cut(2, 8, 1)
     us = {other: figure([5.0, 9.0, 6.0]), rule: figure([7.0, 6.5, 7.5]), third: figure([8.0])}
     tuned = Tuned(SMALL, rule, us, {})
     assert tuned.best == other
     assert tuned.loss == pytest.approx(7.0 / 6.0)
     assert Tuned(SMALL, rule, {other: us[rule], rule: us[rule]}, {}).best == rule
-    assert "| 4,2,64 | 70 | 1x16x4x2 | 7.0 (6.7-7.3) | 2x16x4x2 | 6.0 (5.4-7.8) | 1.17 |" in report.cuts([tuned])
-    assert json.loads(json.dumps(tuned.plain()))["best"] == {"sets": 2, "tile": 16, "simds": 4, "blocks": 2}
+    assert "| 4,2,64 | 70 | 1x4x2 | 7.0 (6.7-7.3) | 2x4x2 | 6.0 (5.4-7.8) | 1.17 |" in report.cuts([tuned])
+    assert json.loads(json.dumps(tuned.plain()))["best"] == {"sets": 2, "simds": 4, "blocks": 2}
 
 
 @pytest.mark.usefixtures("plain_kernels")

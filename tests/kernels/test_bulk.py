@@ -28,6 +28,11 @@ def codec_of(head_dim: int, group_size: int = 32, calibrated: bool = False) -> C
     return Codec(Rotation(RotationKind.SRFT, head_dim, 3), group_size, mu, lam)
 
 
+def smooth_of(head_dim: int) -> mx.array:
+    """Return factors of two heads that differ. Shapes: `[2, D]`."""
+    return mx.array(np.random.default_rng(head_dim + 1).uniform(0.25, 8, (2, head_dim)), mx.float32)
+
+
 def rows_of(head_dim: int, tokens: int, batch: int = 1, dtype: mx.Dtype = mx.bfloat16) -> mx.array:
     """Return keys and values of two heads. Shapes: `[2, B, 2, L, D]`."""
     return mx.random.normal((2, batch, 2, tokens, head_dim), key=mx.random.key(tokens)).astype(dtype)
@@ -68,6 +73,18 @@ def test_mu_or_lambda_may_stand_alone(head_dim: int) -> None:
     both = codec_of(head_dim, 32, True)
     rows = rows_of(head_dim, 11)
     for codec in (Codec(both.rotation, 32, mu=both.mu), Codec(both.rotation, 32, lam=both.lam)):
+        codes, scales = bulk.quantize(codec, "metal", rows[0], rows[1])
+        assert_as_the_reference(codec, rows, codes, scales)
+        right = mx.stack(list(reference.dequantize(codec, codes, scales, mx.float32)))
+        assert relative(bulk.dequantize(codec, "metal", codes, scales, mx.float32), right) < 1e-6
+
+
+@pytest.mark.parametrize("head_dim", HEAD_SIZES)
+def test_keys_are_smoothed_with_and_without_mu_and_lambda(head_dim: int) -> None:
+    both, smooth = codec_of(head_dim, 32, True), smooth_of(head_dim)
+    rows = rows_of(head_dim, 33)
+    for mu, lam in ((both.mu, both.lam), (None, both.lam), (both.mu, None), (None, None)):
+        codec = Codec(both.rotation, 32, mu, lam, smooth)
         codes, scales = bulk.quantize(codec, "metal", rows[0], rows[1])
         assert_as_the_reference(codec, rows, codes, scales)
         right = mx.stack(list(reference.dequantize(codec, codes, scales, mx.float32)))

@@ -9,11 +9,12 @@ from kernels.codec import Codec, make_codec
 from kernels.rotation import Rotation, RotationKind
 
 
-def calibrated(dim: int, heads: int, group_size: int = 32) -> Codec:
+def calibrated(dim: int, heads: int, group_size: int = 32, smoothed: bool = False) -> Codec:
     rng = np.random.default_rng(dim)
     mu = mx.array(rng.normal(0, 2, (2, heads, dim)), mx.float32)
     lam = mx.array(rng.uniform(0.5, 2, (2, heads, dim)), mx.float32)
-    return Codec(Rotation(RotationKind.SRFT, dim, 7), group_size, mu, lam)
+    smooth = mx.array(rng.uniform(0.25, 8, (heads, dim)), mx.float32) if smoothed else None
+    return Codec(Rotation(RotationKind.SRFT, dim, 7), group_size, mu, lam, smooth)
 
 
 def keys_values(heads: int, tokens: int, dim: int, seed: int = 0) -> tuple[mx.array, mx.array]:
@@ -50,6 +51,48 @@ def test_attend_equals_float64_on_the_same_bytes(hq: int, hk: int, dim: int, gro
     expected = softmax_attention(np.array(q, np.float64), rows[0], rows[1], dim**-0.5, None)
     # MLX's quantized_matmul sums code + 8 and takes 8 off at the end: float32's rounding shows at 1e-5, not at 1e-7.
     assert relative(got, expected) < 1e-4
+
+
+@pytest.mark.parametrize(("hq", "hk", "dim"), [(12, 2, 128), (6, 2, 80), (4, 2, 20)])
+def test_smoothed_keys_are_attended_as_float64_does(hq: int, hk: int, dim: int) -> None:
+    """Queries take the factor that keys lost, each kv head its own, and values none."""
+    codec = calibrated(dim, hk, smoothed=True)
+    k, v = keys_values(hk, 43, dim)
+    codes, scales = dispatch.quantize(codec, k, v)
+    rows = [np.array(a, np.float64) for a in reference.dequantize(codec, codes, scales, mx.float32)]
+    q = mx.random.normal((1, hq, 3, dim), key=mx.random.key(2))
+    got = dispatch.attend(codec, q, codes, scales, dim**-0.5, "causal")
+    causal = np.tril(np.ones((3, 43), bool), 40)
+    assert relative(got, softmax_attention(np.array(q, np.float64), rows[0], rows[1], dim**-0.5, causal)) < 1e-4
+    unsmoothed = Codec(codec.rotation, codec.group_size, codec.mu, codec.lam)
+    plain_codes, plain_scales = dispatch.quantize(unsmoothed, k, v)
+    assert not mx.array_equal(codes[0], plain_codes[0])
+    assert mx.array_equal(codes[1], plain_codes[1])
+    assert mx.array_equal(scales[1], plain_scales[1])
+
+
+def test_smoothing_takes_outlier_channels_out_of_the_others_error() -> None:
+    """Channels a power of two times as large, and smooth with them, are coded as if they were not."""
+    k, v = keys_values(2, 43, 64)
+    smooth = mx.ones((2, 64))
+    smooth[0, 5], smooth[1, 9] = 32.0, 64.0
+    rotation = Rotation(RotationKind.SRFT, 64, 7)
+    codec = Codec(rotation, 32, smooth=smooth)
+    codes, scales = reference.quantize(codec, mx.stack([k * smooth[None, :, None], v]))
+    right_codes, right_scales = reference.quantize(Codec(rotation, 32), mx.stack([k, v]))
+    assert mx.array_equal(codes, right_codes)
+    assert mx.array_equal(scales, right_scales)
+
+
+def test_the_table_holds_the_constants_in_order_and_the_query_factor_last() -> None:
+    codec = calibrated(20, 2, smoothed=True)
+    assert codec.mu is not None
+    assert codec.lam is not None
+    assert codec.smooth is not None
+    table = codec.table(0.25)
+    expected = mx.concatenate([codec.mu.flatten(), codec.lam.flatten(), codec.smooth.flatten(), mx.array([0.25])])
+    assert mx.array_equal(table[3 * 20 :], expected)
+    assert codec.nbytes == 4 * (2 * 2 * 2 * 20 + 2 * 20)
 
 
 def masks(L: int, S: int) -> dict[str, tuple[object, np.ndarray]]:
@@ -158,6 +201,8 @@ def test_shapes_that_do_not_fit_are_named() -> None:
         dispatch.attend(codec, mx.zeros((1, 2, 1, 64)), codes, scales, 1.0, "windowed")
     with pytest.raises(ValueError, match="mu must have shape"):
         Codec(Rotation(RotationKind.SRFT, 64, 0), 32, mx.zeros((2, 64)))
+    with pytest.raises(ValueError, match="smooth must have shape"):
+        Codec(Rotation(RotationKind.SRFT, 64, 0), 32, smooth=mx.ones((2, 1, 64)))
 
 
 def test_engagements_are_counted_by_path() -> None:

@@ -170,6 +170,17 @@ def test_misaligned_words():
         run_small(source)
 
 
+def test_packs_in_an_array_of_floats():
+    source = """
+      SHARED(float, part, 64);
+      const uint i = thread_index_in_threadgroup;
+      part[i] = x[i];
+      threadgroup_barrier(mem_flags::mem_threadgroup);
+      out[i] = (*(threadgroup float4*)(part + i / 4 * 4)).x;"""
+    with pytest.raises(KernelError, match=r"line \d+: misaligned read"):
+        run_small(source)
+
+
 def test_lane_that_does_not_exist():
     with pytest.raises(KernelError, match=r"line \d+:\d+: asks for lane 33"):
         run_small("out[thread_position_in_grid.x] = simd_shuffle(x[thread_position_in_grid.x], (ushort)33);", "fast")

@@ -16,7 +16,7 @@ struct HostSimdgroup {  // the mailbox of one SIMD-group
   unsigned char result[2][16];    // what the last lane computed for all
 };
 
-enum { HOST_REDUCTION = 1, HOST_SHUFFLE = 2, HOST_BROADCAST = 3, HOST_VOTE = 4 };
+enum { HOST_REDUCTION = 1, HOST_SHUFFLE = 2, HOST_BROADCAST = 3, HOST_VOTE = 4, HOST_MATRIX = 5 };
 enum { HOST_DEVICE_MEMORY = 1, HOST_THREADGROUP_MEMORY = 2 };  // mem_flags
 
 #ifdef __OPENCL_CPP_VERSION__
@@ -34,8 +34,9 @@ bool host_arrive(unsigned int operation, unsigned int line, unsigned int column)
 void host_release(void);
 void host_threadgroup_barrier(unsigned int flags, unsigned int line, unsigned int column);
 void host_simdgroup_barrier(unsigned int flags, unsigned int line, unsigned int column);
-// The threadgroup variable `id`, which every thread of a threadgroup shares.
-HOST_LOCAL void* host_threadgroup_variable(unsigned int id, unsigned int bytes, unsigned int line);
+// The threadgroup variable `id`, which every thread of a threadgroup shares; aligned to `alignment` and no more.
+HOST_LOCAL void* host_threadgroup_variable(unsigned int id, unsigned int bytes, unsigned int alignment,
+                                           unsigned int line);
 void host_bad_lane(unsigned int lane, unsigned int line, unsigned int column);
 // The compiled kernel, called once for each thread.
 void host_entry(HOST_GLOBAL void* HOST_GLOBAL* buffers, const HOST_GLOBAL HostThread* place);

@@ -69,11 +69,12 @@ struct Variable {
 
 const unsigned int ARENA = 1 << 18, THREADGROUP_LIMIT = 32768;  // the limit is Apple's, on every family since Apple4
 
-static char arena[ARENA];
+alignas(16) static char arena[ARENA];
 static std::vector<Variable> variables;
 static unsigned int arena_top, variable_bytes, variable_bytes_max;
 
-extern "C" void* host_threadgroup_variable(unsigned int id, unsigned int bytes, unsigned int line) {
+extern "C" void* host_threadgroup_variable(unsigned int id, unsigned int bytes, unsigned int alignment,
+                                           unsigned int line) {
   for (const Variable& v : variables)
     if (v.id == id && v.bytes == bytes) return arena + v.offset;
   variable_bytes += (bytes + 15) / 16 * 16;
@@ -82,7 +83,8 @@ extern "C" void* host_threadgroup_variable(unsigned int id, unsigned int bytes, 
     report("line %u: %u bytes of threadgroup memory; the limit is %u", line, variable_bytes, THREADGROUP_LIMIT);
     give_up();
   }
-  const unsigned int offset = arena_top + 64;  // a gap that belongs to no variable
+  // A gap that belongs to no variable; and no better aligned than the type asks for, as a compiler may lay it too.
+  const unsigned int offset = arena_top + 64 + (alignment < 16 ? alignment : 0);
   variables.push_back({id, offset, bytes, line});
   arena_top = (offset + bytes + 15) / 16 * 16;
   memset(arena + offset, POISON, bytes);

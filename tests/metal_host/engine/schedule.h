@@ -20,7 +20,7 @@ static unsigned int barrier_line, barrier_column, barrier_flags;
 static bool lanes_reversed, groups_reversed;  // the four schedules
 static unsigned long simd_operations, barriers;
 
-static const char* const OPERATIONS[] = {"", "reduction", "shuffle", "broadcast", "vote"};
+static const char* const OPERATIONS[] = {"", "reduction", "shuffle", "broadcast", "vote", "matrix product"};
 
 static std::string current_thread_text() {
   if (current == &launcher) return "";
