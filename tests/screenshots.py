@@ -22,6 +22,7 @@ from app.main import Program
 from app.paths import Paths
 from app.store.store import MessageState, Store
 from app.ui.compare_window import CompareWindow
+from app.ui.quality_window import QualityWindow
 from app.viewmodels.reply import ChatState
 
 SIZES = (QSize(900, 600), QSize(1440, 900))
@@ -167,6 +168,34 @@ async def compare(program: Program) -> QWidget:
     return window
 
 
+async def quality_empty(program: Program) -> QWidget:
+    """Show what measuring quality is, before it is done."""
+    program.window.actions_.quality.trigger()
+    window = program.window.findChild(QualityWindow)
+    window.resize(QSize(1180, 660).boundedTo(program.window.size()))
+    return window
+
+
+async def quality_running(program: Program) -> QWidget:
+    """Show how far measuring is."""
+    slow = Path(program.models.model.facts.path).with_name("Qwen3-4B [measure-ms 60]")
+    slow.mkdir()
+    program.models.session.load_model(str(slow))
+    await _until(lambda: program.models.session.state is ChatState.IDLE)
+    window = await quality_empty(program)
+    window.start()
+    await asyncio.sleep(1.2)
+    return window
+
+
+async def quality(program: Program) -> QWidget:
+    """Show a report."""
+    window = await quality_empty(program)
+    window.start()
+    await _until(window.findChild(QWidget, "quality_report").isVisible)
+    return window
+
+
 def dark_palette() -> QPalette:
     """Return what macOS gives in its dark appearance, nearly: the offscreen platform has only a light one."""
     role = QPalette.ColorRole
@@ -203,6 +232,9 @@ SCENES = (
     ("options", options),
     ("about", about),
     ("compare", compare),
+    ("quality-empty", quality_empty),
+    ("quality-running", quality_running),
+    ("quality", quality),
 )
 
 

@@ -1,4 +1,4 @@
-"""What a cache costs in quality: perplexity, KL and agreement for every way of coding, as values, CSV and JSON."""
+"""What a cache costs in quality: what to measure, and perplexity, KL and agreement as values, CSV and JSON."""
 
 import csv
 import io
@@ -7,12 +7,52 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from app.chat.figures import MachineFacts, ModelFacts
 from app.chat.plain import from_plain, to_plain
 
 FEW_WINDOWS = 5
 """With fewer windows than this a spread is from least to most, else from the 20th to the 80th percentile."""
+
+
+class TextKind(StrEnum):
+    """What quality is measured on."""
+
+    PROSE = "prose"
+    CHAT = "chat"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class TextSource:
+    """One of the bundled texts, or a file in UTF-8."""
+
+    kind: TextKind = TextKind.PROSE
+    path: str = ""
+    """Of the file; "" for the bundled texts."""
+
+
+MOST_PASSES = 15
+"""How often a window is read at most: with the model's own cache, and with every variant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much text is read: windows of `context_tokens`, the second half of each scored."""
+
+    windows: int = 3
+    context_tokens: int = 1024
+
+    @property
+    def read_tokens(self) -> int:
+        """Tokens that are read at most, over all passes."""
+        return self.windows * self.context_tokens * MOST_PASSES
+
+    @property
+    def scored_tokens(self) -> int:
+        """Tokens of a window that are scored."""
+        return self.context_tokens - self.context_tokens // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +89,8 @@ class VariantQuality:
     kl_nats: Spread
     agreement: Spread
     windows: tuple[WindowScore, ...]
+    deployed_group_size: int = 0
+    """Group size of the chats whose int4 cache this is; 0 for what Nibble does not deploy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +123,9 @@ class QualityReport:
         return "min to max" if self.windows < FEW_WINDOWS else "p20 to p80"
 
 
-def variant_quality(name: str, description: str, bits: float, windows: Sequence[WindowScore]) -> VariantQuality:
+def variant_quality(
+    name: str, description: str, bits: float, windows: Sequence[WindowScore], deployed_group_size: int = 0
+) -> VariantQuality:
     """Return a variant's figures from its windows, which must all have the same number of scored tokens."""
     logs = statistics.fmean(math.log(w.perplexity) for w in windows)
     kl, agreement = [w.kl_nats for w in windows], [w.agreement for w in windows]
@@ -93,6 +137,7 @@ def variant_quality(name: str, description: str, bits: float, windows: Sequence[
         kl_nats=_spread(kl, statistics.fmean(kl)),
         agreement=_spread(agreement, statistics.fmean(agreement)),
         windows=tuple(windows),
+        deployed_group_size=deployed_group_size,
     )
 
 

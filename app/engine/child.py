@@ -8,7 +8,20 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, Self
 
-from app.engine.protocol import Event, Failed, Finished, Generate, Load, Loaded, Quit, Request, decode_event, encode
+from app.engine.protocol import (
+    Event,
+    Failed,
+    Finished,
+    Generate,
+    Load,
+    Loaded,
+    Measure,
+    Measured,
+    Quit,
+    Request,
+    decode_event,
+    encode,
+)
 
 
 class ChildError(RuntimeError):
@@ -84,15 +97,15 @@ class EngineChild:
         return decode_event(line)
 
     def answer(self, request_id: str, timeout_s: float = 60.0) -> list[Event]:
-        """Return the events of a request up to Loaded, Finished or Failed; others in between are dropped."""
+        """Return the events of a request up to its last one; those of others in between are dropped."""
         events: list[Event] = []
-        while not (events and isinstance(events[-1], Loaded | Finished | Failed)):
+        while not (events and isinstance(events[-1], Loaded | Finished | Measured | Failed)):
             event = self.event(timeout_s)
             if getattr(event, "request_id", None) == request_id:
                 events.append(event)
         return events
 
-    def ask(self, request: Load | Generate, timeout_s: float = 60.0) -> list[Event]:
+    def ask(self, request: Load | Generate | Measure, timeout_s: float = 60.0) -> list[Event]:
         """Send a request and return its answer."""
         self.send(request)
         return self.answer(request.request_id, timeout_s)

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import mlx.core as mx
 
+from app.chat.options import GROUP_SIZES
 from app.engine.calibration import LayerConstants
 from app.engine.coded_cache import Coding
 from kernels import reference
@@ -147,6 +148,8 @@ class Variant:
     name: str
     description: str
     coding_of: Callable[[int], PricedCoding | None]
+    deployed_group_size: int = 0
+    """Group size of the chats that have this cache; 0 where none has."""
 
 
 def plain_variants() -> list[Variant]:
@@ -168,8 +171,7 @@ def our_variants(layers: Sequence[LayerConstants]) -> list[Variant]:
     """Return ours as deployed with the calibration `layers`, and with each ingredient taken away."""
     some = [constants for constants in layers if not constants.reason]
     variants = [
-        _ours("ours g32", "as deployed", layers),
-        _ours("ours g64", "as deployed", layers, lambda c: replace(c, group_size=64)),
+        *(_deployed(group_size, layers) for group_size in GROUP_SIZES),
         _ours("ours, one scale a row", "in place of groups", layers, lambda c: replace(c, group_size=0)),
         _ours("ours g32, no code -8", "codes -7 to 7", layers, lambda c: replace(c, lowest=-MAX_CODE)),
         _ours(
@@ -197,6 +199,11 @@ def our_variants(layers: Sequence[LayerConstants]) -> list[Variant]:
 def uncalibrated_variant(layers: Sequence[LayerConstants]) -> Variant:
     """Return ours as it serves until a model is calibrated. `layers`: what its weights alone tell."""
     return _ours("ours g32, uncalibrated", "as it serves until calibration is done", layers)
+
+
+def _deployed(group_size: int, layers: Sequence[LayerConstants]) -> Variant:
+    variant = _ours(f"ours g{group_size}", "as deployed", layers, lambda c: replace(c, group_size=group_size))
+    return replace(variant, deployed_group_size=group_size)
 
 
 def _ours(

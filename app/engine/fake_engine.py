@@ -2,19 +2,10 @@
 
 The tests of the window use it. It takes any folder for a model, reads text word by word, keeps the words it has read
 per conversation, and replies with a text made from the prompt (and from the seed, unless the temperature is 0). Cache
-figures are what a small model with the shape below would have. Directives in square brackets, in the last user message
-or in the model folder's name, make it do what a real engine does on a bad day. STAGE is `load`, `prefill` or `decode`:
-
-    [prefill-ms 20]   take 20 ms for every prefill step (8 words)    [tokens 300]     reply with 300 tokens
-    [token-ms 20]     take 20 ms for every token                     [markdown]       reply with a list, code, a table
-    [load-ms 200]     take 200 ms for every loading step             [part 5]         int4 parts from fp16 at token 5
-    [fail STAGE]      raise a NibbleError                            [defect STAGE]   raise an unexpected exception
-    [abort STAGE]     abort the process (SIGABRT)                    [exit STAGE]     end the process with code 3
-    [hang STAGE]      hang, deaf to Cancel and Quit                  [garbage STAGE]  send a line that is no event
-    [print STAGE]     print to stdout, from Python and natively
+figures are what a small model with the shape below would have; those of quality are made up (fake_quality.py).
+Directives (fake_script.py) make it do what a real engine does on a bad day.
 """
 
-import os
 import platform
 import random
 import re
@@ -24,20 +15,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
 
 from app import __version__
 from app.chat.figures import CacheFigures, MachineFacts, MemoryFigures, ModelFacts, ReplyFigures
 from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions
+from app.engine.fake_quality import measure_fake
+from app.engine.fake_script import Script
 from app.engine.protocol import (
     Emit,
-    Event,
     Finished,
     Generate,
     Load,
     Loaded,
     Loading,
+    Measure,
     Prefill,
     Progress,
     Token,
@@ -69,55 +61,6 @@ def double(x: int) -> int:
 | 4 | 36 |
 | 16 | 128 |
 """
-
-
-@dataclass(slots=True)
-class _Script:
-    """The directives found in a text."""
-
-    found: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, text: str) -> "_Script":
-        return cls(dict(re.findall(r"\[([a-z-]+)(?: (\w+))?\]", text)))
-
-    def number(self, name: str, default: int) -> int:
-        return int(self.found.get(name, default))
-
-    def pause(self, name: str, default_ms: int) -> None:
-        time.sleep(self.number(name, default_ms) / 1000)
-
-    def reach(self, stage: str, emit: Emit) -> None:
-        """Do what the directives ask for at `stage`."""
-        for action, asked in self.found.items():
-            if asked == stage:
-                self._do(action, stage, emit)
-
-    def _do(self, action: str, stage: str, emit: Emit) -> None:
-        match action:
-            case "fail":
-                raise NibbleError(f"The script asks for a failure in {stage}.", "Ask for something else.")
-            case "defect":
-                raise ZeroDivisionError(f"the script asks for a defect in {stage}")
-            case "abort":
-                os.abort()
-            case "exit":
-                os._exit(3)
-            case "hang":
-                while True:
-                    time.sleep(0.1)
-            case "garbage":
-                emit(cast(Event, _Garbage()))
-            case "print":
-                print(f"printed in {stage}")
-                os.write(1, f"written in {stage}\n".encode())
-
-
-@dataclass(frozen=True, slots=True)
-class _Garbage:
-    """Encodes to a line that no reader knows."""
-
-    noise: str = "!"
 
 
 @dataclass(slots=True)
@@ -172,7 +115,7 @@ class FakeEngine:
     def load(self, request: Load, emit: Emit, cancelled: Callable[[], bool]) -> None:
         """Take the folder for a model. Raises NibbleError when there is none; the one before then stays open."""
         folder = Path(request.path)
-        script = _Script.of(folder.name)
+        script = Script.of(folder.name)
         for fraction, step in ((0.0, "Reading the configuration"), (0.3, "Reading the weights"), (0.9, "Warming up")):
             if cancelled():
                 raise NibbleError("Opening the model was stopped.")
@@ -202,6 +145,12 @@ class FakeEngine:
         if self._model is None:
             raise NibbleError("No model is open.", "Open a model first.")
         _Reply(request, self._model, self._cache_for(request), emit, cancelled).write()
+
+    def measure(self, request: Measure, emit: Emit, cancelled: Callable[[], bool]) -> None:
+        """Make figures up. Raises NibbleError without a model, for a text that is too short, and when stopped."""
+        if self._model is None:
+            raise NibbleError("No model is open.", "Open a model first.")
+        measure_fake(request, self._model, self.machine(), emit, cancelled)
 
     def forget(self, chat_id: str) -> None:
         """Drop the words read for `chat_id`."""
@@ -238,7 +187,7 @@ class _Reply:
         self._cache = cache
         self._emit = emit
         self._cancelled = cancelled
-        self._script = _Script.of(request.messages[-1].text)
+        self._script = Script.of(request.messages[-1].text)
         seed = request.options.sampling.seed
         self._seed = random.randrange(2**32) if seed is None else seed
         self._prompt = _prompt_words(request.messages, request.options)

@@ -2,7 +2,8 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,22 @@ from app.engine.conversation_cache import ConversationCache, ConversationCaches
 from app.engine.machine import machine_facts, memory_figures
 from app.engine.model_folder import Calibrating, OpenModel, open_model, read_config
 from app.engine.prompt import prompt_tokens
-from app.engine.protocol import Emit, Finished, Generate, Load, Loaded, Loading, Prefill, Progress, Token
+from app.engine.protocol import (
+    Emit,
+    Finished,
+    Generate,
+    Load,
+    Loaded,
+    Loading,
+    Measure,
+    Measured,
+    Measuring,
+    Prefill,
+    Progress,
+    Token,
+)
+from app.engine.quality import QualityStoppedError, measure_deployed
+from app.engine.quality_text import text_of
 from app.errors import NibbleError
 from kernels import dispatch
 
@@ -81,20 +97,35 @@ class MlxEngine:
             else (self._conversations.fresh(options.cache_mode, options.group_size), 0)
         )
         reply = _Reply(self._open, request, cache, prompt, reused, begun, emit, cancelled)
-        try:
+        with _memory_for(
+            "go on with this conversation", "Switch to int4, shorten the conversation, or choose a smaller model."
+        ):
             reply.write()
-        except RuntimeError as error:
-            if "alloc" not in str(error).lower():
-                raise
-            raise NibbleError(
-                "There is not enough memory to go on with this conversation.",
-                "Switch to int4, shorten the conversation, or choose a smaller model.",
-            ) from error
         if request.reuse_cache:
             self._conversations.give_back(request.chat_id, cache)
         emit(reply.finished())
         del reply, cache
         mx.clear_cache()
+
+    def measure(self, request: Measure, emit: Emit, cancelled: Callable[[], bool]) -> None:
+        """Measure quality with the open model's own calibration. Raises NibbleError, also when stopped."""
+        if self._open is None:
+            raise NibbleError("No model is open.", "Choose a model first.")
+        text = text_of(request.text)
+        try:
+            with _memory_for("measure this model", "Choose a smaller effort, or close other programs."):
+                report = measure_deployed(
+                    self._open,
+                    text,
+                    request.effort,
+                    lambda share, step: emit(Measuring(request.request_id, share, step)),
+                    cancelled,
+                )
+        except QualityStoppedError:
+            raise NibbleError("Measuring was stopped.") from None
+        finally:
+            mx.clear_cache()
+        emit(Measured(request.request_id, report))
 
     def forget(self, chat_id: str) -> None:
         """Drop the KV cache of a conversation."""
@@ -118,6 +149,17 @@ class MlxEngine:
         self._open = None
         self._conversations = None
         mx.clear_cache()
+
+
+@contextmanager
+def _memory_for(what: str, hint: str) -> Iterator[None]:
+    """Say in a sentence that memory does not suffice. Raises NibbleError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "alloc" not in str(error).lower():
+            raise
+        raise NibbleError(f"There is not enough memory to {what}.", hint) from error
 
 
 class _Opening:

@@ -26,6 +26,7 @@ from app.engine.protocol import (
     Forget,
     Generate,
     Load,
+    Measure,
     Quit,
     Ready,
     decode_request,
@@ -77,7 +78,7 @@ def claimed_stdout() -> Iterator[BinaryIO]:
 class _Job:
     """A request that is answered, waiting or running."""
 
-    request: Load | Generate
+    request: Load | Generate | Measure
     cancelled: bool = False
 
 
@@ -118,6 +119,8 @@ class EngineServer:
                 self._guard(
                     generate.request_id, lambda: engine.generate(generate, self._emit, self._is_cancelled(item))
                 )
+            case _Job(request=Measure() as measure):
+                self._guard(measure.request_id, lambda: engine.measure(measure, self._emit, self._is_cancelled(item)))
             case Forget(chat_id):
                 self._guard("", lambda: engine.forget(chat_id))
             case Failed():
@@ -174,7 +177,7 @@ class EngineServer:
             self._queue.put(Failed("", message, hint))
             return
         match request:
-            case Load() | Generate():
+            case Load() | Generate() | Measure():
                 job = self._jobs[request.request_id] = _Job(request)
                 self._queue.put(job)
             case Cancel(request_id):

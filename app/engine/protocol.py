@@ -14,8 +14,9 @@ from app.chat.figures import CacheFigures, MachineFacts, MemoryFigures, ModelFac
 from app.chat.message import Message
 from app.chat.options import ChatOptions
 from app.chat.plain import PlainError, from_fields, plain_fields
+from app.chat.quality import Effort, QualityReport, TextSource
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 # Requests
@@ -49,8 +50,20 @@ class Generate:
 
 
 @dataclass(frozen=True, slots=True)
+class Measure:
+    """Measure on a text what int4 costs the open model in quality, with the constants that its cache has.
+
+    Answered by Measuring*, then Measured; or by Failed, also when cancelled. Conversations keep their caches.
+    """
+
+    request_id: str
+    text: TextSource
+    effort: Effort
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
-    """Stop the named request as soon as possible, in prefill or in decode; what was written so far is kept."""
+    """Stop the named request as soon as possible; what was written of a reply so far is kept."""
 
     request_id: str
 
@@ -67,7 +80,7 @@ class Quit:
     """Finish: cancel what runs, free the model, exit 0. The end of stdin means the same."""
 
 
-Request = Load | Generate | Cancel | Forget | Quit
+Request = Load | Generate | Measure | Cancel | Forget | Quit
 
 
 # Events
@@ -145,6 +158,23 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Measuring:
+    """Progress of a Measure: the share that is done, 0..1, and what is being done."""
+
+    request_id: str
+    fraction: float
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the cache costs in quality, on the text of a Measure."""
+
+    request_id: str
+    report: QualityReport
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A request came to nothing. `hint` says what a person can do; `detail` is a traceback where it is our defect.
 
@@ -157,7 +187,7 @@ class Failed:
     detail: str = ""
 
 
-Event = Ready | Loading | Loaded | Prefill | Token | Progress | Finished | Failed
+Event = Ready | Loading | Loaded | Prefill | Token | Progress | Finished | Measuring | Measured | Failed
 
 Emit = Callable[[Event], None]
 
@@ -177,6 +207,9 @@ class Engine(Protocol):
 
     def generate(self, request: Generate, emit: Emit, cancelled: Callable[[], bool]) -> None:
         """Write a reply; emits Prefill*, Token* and Progress*, then Finished (also when cancelled)."""
+
+    def measure(self, request: Measure, emit: Emit, cancelled: Callable[[], bool]) -> None:
+        """Measure quality; emits Measuring*, then Measured."""
 
     def forget(self, chat_id: str) -> None:
         """Drop the KV cache of a conversation, if there is one."""

@@ -10,7 +10,7 @@ tokens are kept in the model's type; everything else is a chunk long, so memory 
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,18 +18,31 @@ import mlx.core as mx
 from mlx_lm.generate import wired_limit
 
 from app.chat.figures import LayerNote
-from app.chat.quality import QualityReport, VariantQuality, WindowScore, variant_quality
+from app.chat.quality import Effort, QualityReport, VariantQuality, WindowScore, variant_quality
+from app.engine.cache_plan import CachePlan, plan_cache
+from app.engine.calibration import POSITIONS
+from app.engine.calibration import start as start_calibration
 from app.engine.coded_cache import coded_caches
-from app.engine.codings import NotCodableError, PricedCoding, Variant
+from app.engine.codings import (
+    NotCodableError,
+    PricedCoding,
+    Variant,
+    our_variants,
+    plain_variants,
+    uncalibrated_variant,
+)
 from app.engine.machine import machine_facts
 from app.engine.model_folder import OpenModel
 from app.engine.quality_text import QualityText, windows_of
 from app.errors import NibbleError
+from kernels import dispatch
 
 Report = Callable[[float, str], None]
 """Is told the share that is done, 0 to 1, and what is being done."""
 
 _CHUNK_TOKENS = 256
+_CPU_CHUNK_TOKENS = 128
+"""A request to stop is heard between chunks."""
 _SLICE_VALUES = 2**24
 """Logits that are compared at once in float32: 64 MB."""
 
@@ -38,17 +51,21 @@ class QualityStoppedError(Exception):
     """Measuring was told to stop."""
 
 
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How much text is read: windows of `context_tokens`, the second half of each scored."""
+def measure_deployed(
+    opened: OpenModel, text: QualityText, effort: Effort, report: Report, cancelled: Callable[[], bool]
+) -> QualityReport:
+    """Measure an open model's int4 cache as deployed, beside other ways and with each ingredient taken away.
 
-    windows: int = 3
-    context_tokens: int = 1024
-
-    @property
-    def scored_tokens(self) -> int:
-        """Tokens of a window that are scored."""
-        return self.context_tokens - self.context_tokens // 2
+    The constants of ours are those that the model was opened with. Raises as `measure` does.
+    """
+    # The plan that the model has leaves out what calibration keeps in fp16; other ways code those layers too.
+    whole = replace(opened, plan=plan_cache(opened.model))
+    known = start_calibration(opened.model, whole.plan, min(POSITIONS, opened.facts.context_limit_tokens))
+    calibration = opened.calibration or known
+    variants = [*plain_variants(), uncalibrated_variant(known.layers), *our_variants(calibration.layers)]
+    kept = CachePlan(tuple(constants.reason for constants in calibration.layers)).notes
+    remarks = (*(layer_remark("ours", note) for note in kept), *calibration.remarks)
+    return measure(whole, text, effort, variants, calibration.source, report, cancelled, remarks)
 
 
 def measure(
@@ -195,7 +212,8 @@ class _Reader:
 
 
 def _cuts(start: int, end: int) -> list[tuple[int, int]]:
-    return [(at, min(end, at + _CHUNK_TOKENS)) for at in range(start, end, _CHUNK_TOKENS)]
+    step = _CPU_CHUNK_TOKENS if dispatch.backend() == "cpu" else _CHUNK_TOKENS
+    return [(at, min(end, at + step)) for at in range(start, end, step)]
 
 
 class _Run:
@@ -232,7 +250,8 @@ class _Run:
 
     def quality(self) -> VariantQuality:
         """Return the figures of all windows."""
-        return variant_quality(self.variant.name, self.variant.description, self._bits, self._scores)
+        variant = self.variant
+        return variant_quality(variant.name, variant.description, self._bits, self._scores, variant.deployed_group_size)
 
 
 def _bits_per_value(caches: list[Any], codings: Sequence[PricedCoding | None], coded: Sequence[bool]) -> float:

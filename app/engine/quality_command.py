@@ -5,16 +5,13 @@ import sys
 import traceback
 from typing import TextIO
 
-from app.chat.quality import QualityReport, Spread, VariantQuality, csv_text, json_text
-from app.engine.cache_plan import CachePlan
-from app.engine.calibration import POSITIONS, Calibration, CalibrationError, calibrate, start
-from app.engine.codings import our_variants, plain_variants, uncalibrated_variant
-from app.engine.model_folder import OpenModel, open_model
-from app.engine.quality import Effort, layer_remark, measure
+from app.chat.quality import Effort, QualityReport, Spread, VariantQuality, csv_text, json_text
+from app.engine.model_folder import Calibrating, open_model
+from app.engine.quality import measure_deployed
 from app.engine.quality_text import bundled_texts, own_text
 from app.errors import NibbleError
-from app.paths import replace_text
-from app.resources import calibration_text_path, starter_model_path
+from app.paths import default_paths, replace_text
+from app.resources import starter_model_path
 
 DONE, REFUSED, DEFECT, STOPPED = 0, 1, 2, 130
 """Exit codes."""
@@ -40,22 +37,22 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def run(arguments: argparse.Namespace, out: TextIO, progress: "_Progress") -> None:
-    """Print a table for each text, and write the files after each, so that a stop loses one text only."""
+    """Print a table for each text, and write the files after each, so that a stop loses one text only.
+
+    The constants of ours are those of the window: read where it keeps them, made and kept there where there are none.
+    """
     texts = (own_text(arguments.text),) if arguments.text else bundled_texts()
     for file in (arguments.csv, arguments.json):
         if file and not file.parent.is_dir():
             raise NibbleError(f"There is no folder {file.parent} to write to.", "Make it, or name another.")
-    opened = open_model(arguments.model or starter_model_path(), progress.step)
-    positions = min(POSITIONS, opened.facts.context_limit_tokens)
-    known = start(opened.model, opened.plan, positions)
-    calibration = calibrated(opened, positions, progress)
-    variants = [*plain_variants(), uncalibrated_variant(known.layers), *our_variants(calibration.layers)]
-    kept = CachePlan(tuple(constants.reason for constants in calibration.layers)).notes
-    remarks = (*(layer_remark("ours", note) for note in kept), *calibration.remarks)
+    calibrating = Calibrating(
+        default_paths().calibrations, lambda share: progress.show(share, "calibrating"), lambda: False
+    )
+    opened = open_model(arguments.model or starter_model_path(), progress.step, calibrating)
     effort = Effort(arguments.windows, arguments.context)
     reports: list[QualityReport] = []
     for text in texts:
-        report = measure(opened, text, effort, variants, calibration.source, progress.show, lambda: False, remarks)
+        report = measure_deployed(opened, text, effort, progress.show, lambda: False)
         reports.append(report)
         progress.clear()
         print(table(report), end="\n\n", file=out, flush=True)
@@ -63,22 +60,6 @@ def run(arguments: argparse.Namespace, out: TextIO, progress: "_Progress") -> No
             replace_text(arguments.csv, csv_text(reports))
         if arguments.json:
             replace_text(arguments.json, json_text(reports))
-
-
-def calibrated(opened: OpenModel, positions: int, progress: "_Progress") -> Calibration:
-    """Return the constants that the window would calibrate this model to. Raises NibbleError."""
-    try:
-        return calibrate(
-            opened.model,
-            opened.tokenizer,
-            opened.plan,
-            calibration_text_path().read_text(encoding="utf-8"),
-            lambda fraction: progress.show(fraction, "calibrating"),
-            lambda: False,
-            positions,
-        )
-    except CalibrationError as error:
-        raise NibbleError(f"{opened.facts.name} cannot be calibrated: {error}.") from error
 
 
 def table(report: QualityReport) -> str:

@@ -11,9 +11,12 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from app.chat.quality import TextKind, TextSource
 from app.errors import NibbleError
 from app.resources import resources_path
 
+_TOKEN_CHARACTERS = 16
+"""More than a token has on average with any tokenizer: as much of a long text is cut up as will be read."""
 _SPEAKER = re.compile(r"^(system|user|assistant): ", re.MULTILINE)
 
 
@@ -40,6 +43,14 @@ def bundled_texts() -> tuple[QualityText, ...]:
     )
 
 
+def text_of(source: TextSource) -> QualityText:
+    """Return the text that was chosen. Raises NibbleError."""
+    if source.kind is TextKind.FILE:
+        return own_text(Path(source.path).expanduser())
+    prose, chat = bundled_texts()
+    return prose if source.kind is TextKind.PROSE else chat
+
+
 def own_text(path: Path) -> QualityText:
     """Return the text of a file. Raises NibbleError."""
     try:
@@ -56,12 +67,12 @@ def windows_of(text: QualityText, tokenizer: Any, count: int, context: int) -> l
     Each begins with the token that this tokenizer begins every text with, if there is one. Raises NibbleError where the
     text is too short.
     """
-    tokens = _tokens(text, tokenizer)
     lead = list(tokenizer.encode(""))[:1]
-    if lead and tokens[:1] == lead:
-        tokens = tokens[1:]
     fresh = context - len(lead)
     needed = count * fresh + 1
+    tokens = _tokens(text, tokenizer, needed + len(lead))
+    if lead and tokens[:1] == lead:
+        tokens = tokens[1:]
     if len(tokens) < needed:
         raise NibbleError(
             f"The text {text.name} has {len(tokens):,} tokens of this model; {count} windows of {context:,} need "
@@ -81,9 +92,12 @@ def dialogues_in(text: str) -> list[list[dict[str, str]]]:
     return conversations
 
 
-def _tokens(text: QualityText, tokenizer: Any) -> list[int]:
+def _tokens(text: QualityText, tokenizer: Any, needed: int) -> list[int]:
+    """Return the text's tokens, all of them or at least those that are needed."""
     if not text.dialogues or not tokenizer.has_chat_template:
-        return list(tokenizer.encode(text.text))
+        beginning = list(tokenizer.encode(text.text[: needed * _TOKEN_CHARACTERS]))
+        # Of a beginning cut in the middle of a word the last token may be another than in the text.
+        return beginning if len(beginning) > needed else list(tokenizer.encode(text.text))
     tokens: list[int] = []
     try:
         for turns in dialogues_in(text.text):

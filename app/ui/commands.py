@@ -18,6 +18,7 @@ from app.ui.compare_window import CompareWindow
 from app.ui.composer import Composer
 from app.ui.controls import NoticeBar
 from app.ui.options_dialog import OptionsDialog
+from app.ui.quality_window import QualityWindow
 from app.ui.settings_dialog import SettingsDialog
 from app.viewmodels.compare_run import CompareResult
 from app.viewmodels.models import Models
@@ -94,6 +95,18 @@ class Commands(QObject):
         )
         self._show(window)
 
+    def measure_quality(self) -> None:
+        """Open the measuring of the model that is open, or bring it to the front."""
+        facts = self._models.model.facts
+        if facts is None:
+            return
+        for dialog in self._beside:
+            if isinstance(dialog, QualityWindow):
+                dialog.raise_()
+                dialog.activateWindow()
+                return
+        self._show(QualityWindow(self._models.engine, facts, self._models.session.options.group_size, self._window))
+
     def show_about(self) -> None:
         """Open the versions."""
         self._show(AboutDialog(self._models.engine.machine, self._window))
@@ -156,7 +169,7 @@ class Commands(QObject):
             else:
                 done(f"The figures were written to {path}.")
 
-        prompts.ask_export_path(parent, export)
+        prompts.ask_export_path(parent, "Export Session Stats", "nibble-session", export)
 
     def _title_of(self, conversation_id: int) -> str:
         row = self._models.conversations.row_of(conversation_id)

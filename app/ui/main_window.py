@@ -180,6 +180,7 @@ class MainWindow(QMainWindow):
             (actions.restart, self._restart),
             (actions.options, commands.show_options),
             (actions.compare, commands.compare),
+            (actions.quality, commands.measure_quality),
             (actions.rename, commands.rename_open),
             (actions.delete, commands.delete_open),
             (actions.about, commands.show_about),
@@ -300,6 +301,7 @@ class MainWindow(QMainWindow):
         actions.edit_last.setEnabled(is_idle and answered)
         actions.restart.setEnabled(session.state is ChatState.FAILED)
         actions.compare.setEnabled(self._models.model.facts is not None)
+        actions.quality.setEnabled(self._models.model.facts is not None)
         actions.export.setEnabled(bool(self._models.stats.rows))
         actions.rename.setEnabled(stored)
         actions.delete.setEnabled(stored)

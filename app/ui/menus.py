@@ -32,6 +32,7 @@ class Actions:
     restart: QAction
     options: QAction
     compare: QAction
+    quality: QAction
     rename: QAction
     delete: QAction
     panel: QAction
@@ -86,6 +87,7 @@ def build_menus(window: QMainWindow) -> Actions:
     chat.addSeparator()
     options = command(chat, "options", "Chat Settings…", "Ctrl+Shift+,")
     compare = command(chat, "compare", "Compare int4 with fp16…", "Ctrl+Shift+K")
+    quality = command(chat, "quality", "Measure Quality of int4…", "Ctrl+Shift+M")
     restart = command(chat, "restart", "Restart Engine")
     chat.addSeparator()
     rename = command(chat, "rename", "Rename Chat…")
@@ -117,6 +119,7 @@ def build_menus(window: QMainWindow) -> Actions:
         restart=restart,
         options=options,
         compare=compare,
+        quality=quality,
         rename=rename,
         delete=delete,
         panel=panel,

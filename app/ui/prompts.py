@@ -29,15 +29,26 @@ def ask_folder(parent: QWidget, then: Callable[[str], None]) -> None:
     _open(dialog)
 
 
-def ask_export_path(parent: QWidget, then: Callable[[Path], None]) -> None:
-    """Ask where to write figures, as CSV or JSON."""
-    dialog = QFileDialog(parent, "Export Session Stats")
+def ask_text_file(parent: QWidget, then: Callable[[Path], None]) -> None:
+    """Ask for a file with text."""
+    dialog = QFileDialog(parent, "Choose Text")
+    dialog.setObjectName("text_dialog")
+    dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
+    dialog.setNameFilters(["Text (*.txt *.md)", "All files (*)"])
+    dialog.setLabelText(QFileDialog.DialogLabel.Accept, "Choose")
+    dialog.fileSelected.connect(lambda path: then(Path(path)))
+    _open(dialog)
+
+
+def ask_export_path(parent: QWidget, title: str, name: str, then: Callable[[Path], None]) -> None:
+    """Ask where to write figures, as CSV or JSON; `name` is offered, with .csv."""
+    dialog = QFileDialog(parent, title)
     dialog.setObjectName("export_dialog")
     dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
     dialog.setNameFilters(["CSV for spreadsheets (*.csv)", "JSON (*.json)"])
     dialog.setDefaultSuffix("csv")
     dialog.filterSelected.connect(lambda chosen: dialog.setDefaultSuffix("json" if "json" in chosen else "csv"))
-    dialog.selectFile("nibble-session.csv")
+    dialog.selectFile(f"{name}.csv")
     dialog.fileSelected.connect(lambda path: then(Path(path)))
     _open(dialog)
 

@@ -190,7 +190,7 @@ def markdown_table(rows: Sequence[CompareRow]) -> str:
     """Return the rows as a Markdown table, ending in a line feed."""
     lines = [("Figure", "fp16", "int4", "Difference"), ("---", "---:", "---:", "---:")]
     lines += [(row.label, row.fp16, row.int4, row.difference) for row in rows]
-    return "".join(f"| {' | '.join(_markdown_cell(cell) for cell in line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(markdown_cell(cell) for cell in line)} |\n" for line in lines)
 
 
 def conditions_text(options: ChatOptions, greedy: bool) -> str:
@@ -297,7 +297,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _markdown_cell(text: str) -> str:
+def markdown_cell(text: str) -> str:
+    """Return `text` as it may stand in a cell of a Markdown table."""
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from app.chat.quality import Effort, TextSource
 from app.engine.child import ChildError, EngineChild
 from app.engine.command import engine_command
 from app.engine.fake_engine import FakeEngine
@@ -24,6 +25,8 @@ from app.engine.protocol import (
     Generate,
     Load,
     Loaded,
+    Measure,
+    Measuring,
     Prefill,
     ProtocolError,
     Quit,
@@ -219,5 +222,29 @@ def test_every_engine_call_is_made_on_the_thread_that_runs_the_server() -> None:
 def test_prefill_is_cancelled_by_the_end_of_stdin(child: EngineChild) -> None:
     child.send(Chat(child, "c").request("[prefill-ms 20] " + "word " * 3000))
     skip_to(child, Prefill)
+    child.close_stdin()
+    assert child.wait(5) == 0
+
+
+@pytest.mark.parametrize("action", ["defect", "fail"])
+def test_measuring_that_goes_wrong_is_told_and_the_process_lives_on(
+    child: EngineChild, tmp_path: Path, action: str
+) -> None:
+    folder = tmp_path / f"model [{action} measure]"
+    folder.mkdir()
+    assert isinstance(child.ask(Load("bad day", str(folder)))[-1], Loaded)
+    *_, failed = child.ask(Measure("m", TextSource(), Effort(1, 64)))
+    assert isinstance(failed, Failed)
+    assert "measure" in failed.message
+    assert bool(failed.detail) is (action == "defect")
+    finished(Chat(child, "c").events("Hello."))
+
+
+def test_measuring_is_cancelled_by_the_end_of_stdin(child: EngineChild, tmp_path: Path) -> None:
+    folder = tmp_path / "model [measure-ms 50]"
+    folder.mkdir()
+    child.ask(Load("slow", str(folder)))
+    child.send(Measure("m", TextSource(), Effort(3, 1024)))
+    skip_to(child, Measuring)
     child.close_stdin()
     assert child.wait(5) == 0

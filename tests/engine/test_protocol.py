@@ -7,6 +7,7 @@ import pytest
 from app.chat.figures import CacheFigures, LayerNote, MachineFacts, MemoryFigures, ModelFacts, ReplyFigures
 from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions, Sampling
+from app.chat.quality import Effort, QualityReport, TextKind, TextSource, WindowScore, variant_quality
 from app.engine import protocol
 from app.engine.protocol import (
     Cancel,
@@ -18,6 +19,9 @@ from app.engine.protocol import (
     Load,
     Loaded,
     Loading,
+    Measure,
+    Measured,
+    Measuring,
     Prefill,
     Progress,
     ProtocolError,
@@ -60,9 +64,28 @@ MACHINE = MachineFacts("chip", 1, "os", "gpu", "metal", "0", "3", "0", "0")
 MODEL = ModelFacts("tiny", "/m", "qwen2", 1, 2, 4, 2048, "float16", 3, (LayerNote((3,), "too odd"),), ("small",))
 OPTIONS = ChatOptions(CacheMode.FP16, 64, TEXT, Sampling(seed=3))
 
+REPORT = QualityReport(
+    model=MODEL,
+    machine=MACHINE,
+    measured_at="2026-01-01T00:00:00+00:00",
+    compute_dtype="float16",
+    calibration="calibration",
+    text_name=TEXT,
+    text_sha256="ab",
+    context_tokens=64,
+    scored_tokens=32,
+    windows=2,
+    variants=(
+        variant_quality("fp16", "", 16.0, [WindowScore(8.0, 0.0, 1.0)] * 2),
+        variant_quality("ours", TEXT, 4.5, [WindowScore(8.5, 0.01, 0.9), WindowScore(9.0, 0.02, 0.8)], 32),
+    ),
+    remarks=(TEXT,),
+)
+
 REQUESTS: list[Request] = [
     Load("1", "/models/a b"),
     Generate("2", "chat", (Message(Role.USER, TEXT), Message(Role.ASSISTANT, "")), OPTIONS, False),
+    Measure("3", TextSource(TextKind.FILE, "/texts/a b.txt"), Effort(5, 512)),
     Cancel("2"),
     Forget("chat"),
     Quit(),
@@ -75,6 +98,8 @@ EVENTS: list[Event] = [
     Token("2", TEXT, (1, 2)),
     Progress("2", CACHE, MEMORY, 3, 0.5, 10.0, 20.0),
     Finished("2", TEXT, (1, 2, 3), FIGURES),
+    Measuring("3", 0.25, "window 1"),
+    Measured("3", REPORT),
     Failed("", "what", "hint", "trace\nback"),
 ]
 

@@ -12,9 +12,9 @@ import pytest
 
 from app.__main__ import command_line, main
 from app.chat.options import CacheMode
-from app.chat.quality import QualityReport, csv_text, json_text, reports_from_json, variant_quality
+from app.chat.quality import MOST_PASSES, Effort, QualityReport, csv_text, json_text, reports_from_json, variant_quality
 from app.chat.quality import WindowScore as Score
-from app.engine import quality, quality_command
+from app.engine import model_folder, quality, quality_command
 from app.engine.cache_plan import make_caches, plan_cache
 from app.engine.calibration import Calibration, LayerConstants
 from app.engine.coded_cache import coded_caches
@@ -27,10 +27,11 @@ from app.engine.codings import (
     plain_variants,
     rounded,
 )
-from app.engine.model_folder import OpenModel, open_model
-from app.engine.quality import Effort, QualityStoppedError, compared, measure
+from app.engine.model_folder import Calibrating, OpenModel, open_model
+from app.engine.quality import QualityStoppedError, compared, measure, measure_deployed
 from app.engine.quality_text import QualityText, bundled_texts, dialogues_in, own_text, windows_of
 from app.errors import NibbleError
+from app.paths import default_paths
 from kernels import reference
 from kernels.layout import MIN_CODE, Layout
 from kernels.rotation import RotationKind
@@ -278,6 +279,26 @@ def test_every_window_begins_as_the_tokenizer_begins_a_text() -> None:
     assert windows == [[1, *map(ord, "abcd")], [1, *map(ord, "defg")]]
 
 
+class Counting(Beginning):
+    """Notes how much it is given."""
+
+    longest = 0
+
+    def encode(self, text: str) -> list[int]:
+        self.longest = max(self.longest, len(text))
+        return super().encode(text)
+
+
+def test_a_long_text_is_cut_up_only_as_far_as_it_is_read() -> None:
+    tokenizer = Counting()
+    windows = windows_of(QualityText("t", "abc" * 10_000), tokenizer, 2, 40)
+    assert windows == windows_of(QualityText("t", "abc" * 30), Beginning(), 2, 40)
+    assert tokenizer.longest < 2_000
+    blank = QualityText("t", " " * 2_000 + "abcdefgh")
+    tokenizer.encode = lambda text: [1, *(ord(c) for c in text if c != " ")]  # type: ignore[method-assign]
+    assert windows_of(blank, tokenizer, 2, 4) == [[1, *map(ord, "abcd")], [1, *map(ord, "defg")]]
+
+
 def test_dialogues_go_through_the_chat_template(opened: OpenModel) -> None:
     text = QualityText("t", "system: x\nuser: Hi.\nassistant: One\ntwo\n---\nuser: Bye.\n", dialogues=True)
     assert dialogues_in(text.text)[0][2] == {"role": "assistant", "content": "One\ntwo"}
@@ -351,13 +372,52 @@ def test_the_command_names_layers_that_calibration_keeps_in_fp16(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     layers = (LayerConstants(), LayerConstants(reason="it suffers"), LayerConstants())
-    monkeypatch.setattr(quality_command, "calibrate", lambda *_: Calibration(layers, "another text", ("It was hard.",)))
+    monkeypatch.setattr(model_folder, "calibrate", lambda *_: Calibration(layers, "another text", ("It was hard.",)))
     text = tmp_path / "own.txt"
     text.write_text(TEXT.text)
     assert main(["--quality", "--model", str(folder), "--text", str(text), "--windows", "1", "--context", "32"]) == 0
     out = capsys.readouterr().out
     assert "Constants of ours: another text." in out
     assert "fp16 in ours, layers 1: it suffers.\nIt was hard.\n" in out
+
+
+def test_the_calibration_is_that_of_the_window_and_made_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "own.txt"
+    text.write_text(TEXT.text)
+    argv = ["--quality", "--model", str(folder), "--text", str(text), "--windows", "1", "--context", "32"]
+    assert main(argv) == 0
+    first = capsys.readouterr().out
+    assert len(list(default_paths().calibrations.iterdir())) == 1
+
+    def never_again(*_: object) -> None:
+        raise AssertionError("calibrated anew")
+
+    monkeypatch.setattr(model_folder, "calibrate", never_again)
+    assert main(argv) == 0
+    assert capsys.readouterr().out == first
+    assert "Constants of ours: calibration." in first
+
+
+def test_layers_that_calibration_keeps_in_fp16_are_so_in_ours_alone(folder: Path) -> None:
+    layers = (LayerConstants(), LayerConstants(reason="it suffers"), LayerConstants())
+    kept = Calibration(layers, "a test")
+    opened = open_model(folder, lambda _: None)
+    plan = opened.plan.calibrated(kept)
+    assert plan.int4_layers == 2
+    report = measure_deployed(replace(opened, plan=plan, calibration=kept), TEXT, Effort(1, 32), silent, never)
+    bits = {v.name: v.bits_per_value for v in report.variants}
+    assert bits["plain int4"] == bits["ours g32, uncalibrated"] == 4.5
+    assert bits["ours g32"] == pytest.approx((4.5 + 4.5 + 32) / 3)
+    assert report.remarks[0] == "fp16 in ours, layers 1: it suffers."
+
+
+def test_no_window_is_read_more_often_than_it_is_said_to_be(folder: Path, tmp_path: Path) -> None:
+    opened = open_model(folder, lambda _: None, Calibrating(tmp_path, lambda _: None, never))
+    report = measure_deployed(opened, TEXT, Effort(1, 32), silent, never)
+    left_out = sum("left out" in remark for remark in report.remarks)
+    assert 1 + len(report.variants) + left_out == MOST_PASSES
 
 
 def test_the_command_refuses_in_a_sentence(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

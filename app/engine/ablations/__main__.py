@@ -16,12 +16,12 @@ from pathlib import Path
 import mlx.core as mx
 
 from app.chat.plain import to_plain
-from app.chat.quality import QualityReport
+from app.chat.quality import Effort, QualityReport
 from app.engine.ablations.arms import BASELINE, Arm, arms, record
 from app.engine.ablations.coding import Coding
 from app.engine.codings import Variant
 from app.engine.model_folder import OpenModel, open_model
-from app.engine.quality import Effort, measure
+from app.engine.quality import measure
 from app.engine.quality_text import QualityText, bundled_texts, own_text, windows_of
 from app.errors import NibbleError
 from app.paths import replace_text
