@@ -87,7 +87,7 @@ def append_and_attend(
         codec.group_size,
         codec.mu is not None,
         codec.lam is not None,
-        getattr(codec, "smooth", None) is not None,
+        codec.smooth is not None,
         queries.dtype,
         masked,
         window,

@@ -22,13 +22,14 @@
   constexpr int QUADS = (HEADS + 3) / 4;
   constexpr int W = D / 8;
   constexpr int N = D / G;
-  constexpr int CODED_WORDS = 2 * W / 32 > 1 ? 2 : 1;
+  constexpr int CODERS = 2 * L < SIMDS ? 2 * L : SIMDS;    // SIMD-groups that code a row at the same time
   // SIMD-groups whose sums are in `totals` at a time.
   constexpr int ROOMS = SIMDS * HEADS * D <= 4096 ? SIMDS : (SIMDS + 1) / 2;
   SHARED(uint4, query_packs, 2 * H * QUADS * 32);
   SHARED(float, query_factors, 4 * QUADS);
-  SHARED(float, ends, 2 * SIMDS * HEADS);
-  SHARED(float4, total_packs, (ROOMS * HEADS > 2 ? ROOMS * HEADS : 2) * D / 4);
+  SHARED(float, tops, SIMDS * HEADS);
+  SHARED(float, shares, SIMDS * HEADS);
+  SHARED(float4, total_packs, (ROOMS * HEADS > CODERS ? ROOMS * HEADS : CODERS) * D / 4);
   SHARED(uint, new_codes, 2 * L * W);
   SHARED(half, new_scales, 2 * L * N);
   SHARED_POINTER(float) totals = (SHARED_POINTER(float))total_packs;
@@ -77,114 +78,133 @@
   const int constants = 3 * D;
   const int lambdas = constants + (MU ? 2 * HK * D : 0);
   const int smoothings = lambdas + (LAMBDA ? 2 * HK * D : 0);
-  // Of a row to be rotated a lane has H complex numbers: elements 64 j + 2 lane and the next one. The SIMD-group that has
-  // the new tokens, as a tile, has two of them, key and value, and the others a query.
-  bool fresh = block == blocks - 1 && simd == SIMDS - 1;
-  const int rotating = block == blocks - 1 ? SIMDS - 1 : SIMDS;
+  // Rows to be rotated, one SIMD-group each: in the last block the new tokens' keys and values, in turns, which every set
+  // of a kv head codes for itself; then the query vectors, and zeros in place of those that a quad lacks. The SIMD-group
+  // that has the new tokens as a tile comes first.
+  const bool last = block == blocks - 1;
+  bool fresh = last && simd == SIMDS - 1;
+  const int coded_rows = last ? 2 * L : 0;
+  const int coder = SIMDS - 1 - simd;
+  int task = last ? coder : simd;
   const size_t query_at = batch * queries_strides[0] + (size_t)kv_head * (HEADS * SETS / L) * queries_strides[1];
   const size_t key_at = batch * keys_strides[0] + kv_head * keys_strides[1];
   const size_t value_at = batch * values_strides[0] + kv_head * values_strides[1];
-  float re[2 * H];
-  float im[2 * H];
-  float2 signs[H];
-  {
-    const int vector = first_of_head + min(simd, HEADS - 1);
-    const size_t at = query_at + vector / L * queries_strides[1] + vector % L * queries_strides[2];
-    #pragma unroll
-    for (int j = 0; j < H; j++) {
-      const int d = 64 * j + 2 * lane;
-      re[j] = fresh ? (float)keys[key_at + d] : (float)queries[at + d];
-      im[j] = fresh ? (float)keys[key_at + d + 1] : (float)queries[at + d + 1];
-      re[H + j] = fresh ? (float)values[value_at + d] : 0.0f;
-      im[H + j] = fresh ? (float)values[value_at + d + 1] : 0.0f;
-      signs[j] = *(const device float2*)(table + 2 * D + d);
-    }
-  }
   float cosines[2 * H + 3];
   float sines[2 * H + 3];
+  float2 signs[H];            // of elements 64 j + 2 lane and the next one, of which a lane has H pairs
   load_twiddles<H>(table, lane, cosines, sines);
+  #pragma unroll
+  for (int j = 0; j < H; j++) signs[j] = *(const device float2*)(table + 2 * D + 64 * j + 2 * lane);
   const int before = position[0];
   const int row = min(WINDOW > 0 ? before % (WINDOW > 0 ? WINDOW : 1) : before, capacity - L);  // of the first new token
   const int seen = WINDOW > 0 ? min(before, WINDOW) : before;
-  // Query vectors that are not there, and those of the other side, stay 0.
-  for (int i = thread_id; i < 2 * H * QUADS * 32; i += SIMDS * 32) query_packs[i] = zero_pack();
-  if (thread_id < 4 * QUADS) query_factors[thread_id] = 0.0f;
-
-  if (fresh) {
-    // Every set of a kv head codes the new tokens for itself; the first one stores them.
-    const bool stores = set % SETS == 0;
-    for (int token = 0; token < L; token++) {
-      const int later = min(token + 1, L - 1);
-      simdgroup_barrier(mem_flags::mem_threadgroup);
-      #pragma unroll
-      for (int which = 0; which < 2; which++) {
-        float x[2 * H];
-        #pragma unroll
-        for (int j = 0; j < H; j++) {
-          const int d = 64 * j + 2 * lane;
-          const int mean = constants + (which * HK + kv_head) * D + d;
-          x[j] = (re[which * H + j] - (MU ? table[mean] : 0.0f)) * signs[j].x;
-          x[H + j] = (im[which * H + j] - (MU ? table[mean + 1] : 0.0f)) * signs[j].y;
-          if (SMOOTH && which == 0) {
-            x[j] = x[j] / table[smoothings + kv_head * D + d];
-            x[H + j] = x[H + j] / table[smoothings + kv_head * D + d + 1];
-          }
-          if (L > 1) {
-            const size_t at = which == 0 ? key_at + later * keys_strides[2] : value_at + later * values_strides[2];
-            re[which * H + j] = which == 0 ? (float)keys[at + d] : (float)values[at + d];
-            im[which * H + j] = which == 0 ? (float)keys[at + d + 1] : (float)values[at + d + 1];
-          }
-        }
-        srft_lanes<H>(x, x + H, cosines, sines, lane);
-        #pragma unroll
-        for (int j = 0; j < 2 * H; j++) {
-          const int d = j / H * (D / 2) + H * mirrored(lane) + j % H;
-          totals[which * D + d] = LAMBDA ? x[j] * table[lambdas + (which * HK + kv_head) * D + d] : x[j];
-        }
+  for (int i = thread_id; i < 2 * H * QUADS * 32; i += SIMDS * 32) {
+    if (right_side_differs(i % 32)) query_packs[i] = zero_pack();
+  }
+  SHARED_POINTER(half) query_halves = (SHARED_POINTER(half))query_packs;
+  for (; task < coded_rows + 4 * QUADS; task += SIMDS) {
+    const bool codes_it = task < coded_rows;
+    const int which = task % 2;              // of a row to be coded: 0 a key, 1 a value
+    const int token = task / 2;
+    const int h = task - coded_rows;         // of a row that is not
+    const int vector = first_of_head + min(max(h, 0), HEADS - 1);
+    const device T* from = queries + query_at + vector / L * queries_strides[1] + vector % L * queries_strides[2];
+    if (codes_it) from = which == 0 ? keys + key_at + token * keys_strides[2] : values + value_at + token * values_strides[2];
+    float x[2 * H];
+    #pragma unroll
+    for (int j = 0; j < H; j++) {
+      const int d = 64 * j + 2 * lane;
+      x[j] = (float)from[d];
+      x[H + j] = (float)from[d + 1];
+      if (MU && codes_it) {
+        const float2 mean = *(const device float2*)(table + constants + (which * HK + kv_head) * D + d);
+        x[j] -= mean.x;
+        x[H + j] -= mean.y;
       }
-      simdgroup_barrier(mem_flags::mem_threadgroup);
-      // A lane takes a word: the key's W first, then the value's (head size 256: one of each).
+      if (SMOOTH && !(codes_it && which == 1)) {
+        const float2 smooth = *(const device float2*)(table + smoothings + kv_head * D + d);
+        x[j] = codes_it ? x[j] / smooth.x : x[j] * smooth.x;
+        x[H + j] = codes_it ? x[H + j] / smooth.y : x[H + j] * smooth.y;
+      }
+      x[j] *= signs[j].x;
+      x[H + j] *= signs[j].y;
+    }
+    srft_lanes<H>(x, x + H, cosines, sines, lane);
+    if (LAMBDA) {
+      const device float* lambda = table + lambdas + ((codes_it ? which : 0) * HK + kv_head) * D;
       #pragma unroll
-      for (int u = 0; u < CODED_WORDS; u++) {
-        const int word = u * 32 + lane;
-        float coded[8];
-        #pragma unroll
-        for (int i = 0; i < 8; i++) coded[i] = totals[word % (2 * W) * 8 + i];
-        // Every value is a sum over the whole row: one NaN or infinity there, and none of them is finite.
-        float low = coded[0];
-        float high = coded[0];
-        #pragma unroll
-        for (int i = 1; i < 8; i++) {
-          low = min(low, coded[i]);
-          high = max(high, coded[i]);
-        }
-        #pragma unroll
-        for (int apart = 1; apart < G / 8; apart *= 2) {
-          low = min(low, simd_shuffle_xor(low, apart));
-          high = max(high, simd_shuffle_xor(high, apart));
-        }
-        const float rounded = (float)((half)((-low >= high ? low : high) / -8.0f));
-        const float step = fabs(rounded) <= 65504.0f ? rounded : NOT_A_NUMBER;
-        const float inverse = fabs(step) > 0.0f ? 1.0f / step : 0.0f;
-        uint packed = 0u;
-        #pragma unroll
-        for (int i = 0; i < 8; i++) {
-          const float code = min(max(rint(coded[i] * inverse), -8.0f), 7.0f);
-          packed |= (uint)((int)code + 8) << (4 * i);
-        }
-        if (word < 2 * W) {
-          const int which = word / W;
-          new_codes[(which * L + token) * W + word % W] = packed;
-          if (word % (G / 8) == 0) new_scales[(which * L + token) * N + word % W / (G / 8)] = (half)step;
-          if (stores) {
-            const size_t out = (which == 0 ? key_row : value_row) + row + token;
-            IN_PLACE(uint, codes)[out * W + word % W] = packed;
-            if (word % (G / 8) == 0) IN_PLACE(half, scales)[out * N + word % W / (G / 8)] = (half)step;
-          }
-        }
+      for (int j = 0; j < 2 * H; j++) {
+        const float weighed_by = lambda[j / H * (D / 2) + H * mirrored(lane) + j % H];
+        x[j] = codes_it ? x[j] * weighed_by : x[j] / weighed_by;
       }
     }
-    simdgroup_barrier(mem_flags::mem_threadgroup);
+    if (codes_it) {
+      SHARED_POINTER(float) rotated = totals + coder * D;
+      simdgroup_barrier(mem_flags::mem_threadgroup);
+      #pragma unroll
+      for (int j = 0; j < 2 * H; j++) rotated[j / H * (D / 2) + H * mirrored(lane) + j % H] = x[j];
+      simdgroup_barrier(mem_flags::mem_threadgroup);
+      // A lane takes a word; where a row has fewer than 32, some are taken twice.
+      const int word = lane % W;
+      float coded[8];
+      #pragma unroll
+      for (int i = 0; i < 8; i++) coded[i] = rotated[word * 8 + i];
+      // Every value is a sum over the whole row: one NaN or infinity there, and none of them is finite.
+      float low = coded[0];
+      float high = coded[0];
+      #pragma unroll
+      for (int i = 1; i < 8; i++) {
+        low = min(low, coded[i]);
+        high = max(high, coded[i]);
+      }
+      #pragma unroll
+      for (int apart = 1; apart < G / 8; apart *= 2) {
+        low = min(low, simd_shuffle_xor(low, apart));
+        high = max(high, simd_shuffle_xor(high, apart));
+      }
+      const float rounded = (float)((half)((-low >= high ? low : high) / -8.0f));
+      const float step = fabs(rounded) <= 65504.0f ? rounded : NOT_A_NUMBER;
+      const float inverse = fabs(step) > 0.0f ? 1.0f / step : 0.0f;
+      uint packed = 0u;
+      #pragma unroll
+      for (int i = 0; i < 8; i++) {
+        const float code = min(max(rint(coded[i] * inverse), -8.0f), 7.0f);
+        packed |= (uint)((int)code + 8) << (4 * i);
+      }
+      if (lane < W) {
+        new_codes[(which * L + token) * W + word] = packed;
+        if (word % (G / 8) == 0) new_scales[(which * L + token) * N + word / (G / 8)] = (half)step;
+        if (set % SETS == 0) {
+          const size_t out = (which == 0 ? key_row : value_row) + row + token;
+          IN_PLACE(uint, codes)[out * W + word] = packed;
+          if (word % (G / 8) == 0) IN_PLACE(half, scales)[out * N + word / (G / 8)] = (half)step;
+        }
+      }
+    } else {
+      // A query vector goes into the right-hand matrices, with magnitudes below 2 by a power of two. A row of zeros stays;
+      // one with NaN is NaN throughout, and so its result.
+      float largest = 0.0f;
+      #pragma unroll
+      for (int j = 0; j < 2 * H; j++) {
+        if (h >= HEADS) x[j] = 0.0f;
+        largest = max(largest, fabs(x[j]));
+      }
+      const uint exponent = as_type<uint>(simd_max(largest)) >> 23;
+      const float unit = as_type<float>((254u - exponent) << 23);
+      #pragma unroll
+      for (int j = 0; j < 2 * H; j++) {
+        const uint d = j / H * (D / 2) + H * (uint)mirrored(lane) + j % H;
+        const uint word = d / 8 % 8;
+        const uint k = word / 2 * 2 + d / 4 % 2;
+        const uint column = word / 4 * 4 + h % 4;
+        const uint pack = ((d / 64 * 2 + d / 2 % 2) * QUADS + h / 4) * 32 + right_lane(k, column);
+        query_halves[8 * pack + 4 * (d % 2) + 2 * (word % 2) + right_half(k, column)] = (half)(x[j] * unit);
+      }
+      if (lane == 0) query_factors[h] = table[smoothings + (SMOOTH ? HK * D : 0)] * as_type<float>(exponent << 23);
+    }
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  if (fresh) {
     // Rows beyond the new tokens repeat the last one, and get no weight.
     #pragma unroll
     for (int u = 0; u < H; u++) {
@@ -200,50 +220,6 @@
       }
     }
   }
-  // Rotate the queries, and lay them out as right-hand matrices.
-  threadgroup_barrier(mem_flags::mem_threadgroup);
-  SHARED_POINTER(half) query_halves = (SHARED_POINTER(half))query_packs;
-  for (int h = simd; h < (fresh ? 0 : HEADS); h += rotating) {
-    float x[2 * H];
-    #pragma unroll
-    for (int j = 0; j < H; j++) {
-      const int d = 64 * j + 2 * lane;
-      x[j] = re[j] * signs[j].x;
-      x[H + j] = im[j] * signs[j].y;
-      if (HEADS >= SIMDS) {
-        const int vector = first_of_head + min(h + rotating, HEADS - 1);
-        const size_t at = query_at + vector / L * queries_strides[1] + vector % L * queries_strides[2];
-        re[j] = (float)queries[at + d];
-        im[j] = (float)queries[at + d + 1];
-      }
-      if (SMOOTH) {
-        x[j] *= table[smoothings + kv_head * D + d];
-        x[H + j] *= table[smoothings + kv_head * D + d + 1];
-      }
-    }
-    srft_lanes<H>(x, x + H, cosines, sines, lane);
-    float largest = 0.0f;
-    #pragma unroll
-    for (int j = 0; j < 2 * H; j++) {
-      if (LAMBDA) x[j] = x[j] / table[lambdas + kv_head * D + j / H * (D / 2) + H * mirrored(lane) + j % H];
-      largest = max(largest, fabs(x[j]));
-    }
-    // To magnitudes below 2 by a power of two. A row of zeros stays; one with NaN is NaN throughout, and so its result.
-    const uint exponent = as_type<uint>(simd_max(largest)) >> 23;
-    const float unit = as_type<float>((254u - exponent) << 23);
-    #pragma unroll
-    for (int j = 0; j < 2 * H; j++) {
-      const uint d = j / H * (D / 2) + H * (uint)mirrored(lane) + j % H;
-      const uint word = d / 8 % 8;
-      const uint k = word / 2 * 2 + d / 4 % 2;
-      const uint column = word / 4 * 4 + h % 4;
-      const uint pack = ((d / 64 * 2 + d / 2 % 2) * QUADS + h / 4) * 32 + right_lane(k, column);
-      query_halves[8 * pack + 4 * (d % 2) + 2 * (word % 2) + right_half(k, column)] =
-          (half)(x[j] * unit);
-    }
-    if (lane == 0) query_factors[h] = table[smoothings + (SMOOTH ? HK * D : 0)] * as_type<float>(exponent << 23);
-  }
-  threadgroup_barrier(mem_flags::mem_threadgroup);
 
   float factor[QUADS][2];
   float most[QUADS][2];
@@ -409,6 +385,14 @@
   }
 
   // Sum up over the SIMD-groups, as many at a time as there is room for: those beyond join the ones before them.
+#if WHOLE
+  float inverse_cosines[H];
+  float inverse_sines[H];
+  float2 last_signs[H];
+  float2 means[H];
+  load_twiddles<H>(table, lane, cosines, sines);
+  load_inverse_constants<H, MU>(table, constants + (HK + kv_head) * D, lane, inverse_cosines, inverse_sines, last_signs, means);
+#endif
   #pragma unroll
   for (int q = 0; q < QUADS; q++) {
     #pragma unroll
@@ -416,10 +400,7 @@
       #pragma unroll
       for (int i = 0; i < 3; i++) weight[q][e] += simd_shuffle_xor(weight[q][e], MATRIX_ROW_MASK(i));
       const int h = 4 * q + 2 * (pair & 1) + e;
-      if (line == 0 && side == 0 && h < HEADS) {
-        ends[simd * HEADS + h] = most[q][e];
-        ends[SIMDS * HEADS + simd * HEADS + h] = weight[q][e];
-      }
+      if (line == 0 && side == 0 && h < HEADS) tops[simd * HEADS + h] = most[q][e];
     }
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -427,10 +408,17 @@
   for (int q = 0; q < QUADS; q++) {
     #pragma unroll
     for (int e = 0; e < 2; e++) {
-      const int h = min(4 * q + 2 * (pair & 1) + e, HEADS - 1);
-      float top = ends[h];
-      for (int s = 1; s < SIMDS; s++) top = max(top, ends[s * HEADS + h]);
+      const int h = 4 * q + 2 * (pair & 1) + e;
+      float top = tops[min(h, HEADS - 1)];
+      #pragma unroll
+      for (int s = 1; s < SIMDS; s++) top = max(top, tops[s * HEADS + min(h, HEADS - 1)]);
       most[q][e] = fast::exp2(most[q][e] - top);
+      if (line == 0 && side == 0 && h < HEADS) {
+        shares[simd * HEADS + h] = weight[q][e] * most[q][e];
+#if !WHOLE
+        if (simd == 0) parts[((first_vector + h) * blocks + block) * 2] = top;
+#endif
+      }
     }
   }
   #pragma unroll
@@ -470,49 +458,39 @@
   if (thread_id == 0 && block == 0 && set == 0 && batch == 0) next[0] = before + L;
 #if WHOLE
   for (int i = thread_id; i < HEADS * D; i += SIMDS * 32) {
-    const int h = i / D;
-    float top = ends[h];
-    for (int s = 1; s < SIMDS; s++) top = max(top, ends[s * HEADS + h]);
     float total = 0.0f;
     float whole = 0.0f;
+    #pragma unroll
     for (int s = 0; s < ROOMS; s++) total += totals[s * HEADS * D + i];
-    for (int s = 0; s < SIMDS; s++) {
-      whole += ends[SIMDS * HEADS + s * HEADS + h] * fast::exp2(ends[s * HEADS + h] - top);
-    }
+    #pragma unroll
+    for (int s = 0; s < SIMDS; s++) whole += shares[s * HEADS + i / D];
     total = total / whole;
     if (LAMBDA) total = total / table[lambdas + (HK + kv_head) * D + i % D];
     totals[i] = total;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  load_twiddles<H>(table, lane, cosines, sines);
   for (int h = simd; h < HEADS; h += SIMDS) {
     float re[H];
     float im[H];
-    inverse_srft_lanes<H>(totals + h * D, re, im, table, cosines, sines, lane);
+    inverse_srft_lanes<H>(totals + h * D, re, im, inverse_cosines, inverse_sines, cosines, sines, lane);
     #pragma unroll
     for (int j = 0; j < H; j++) {
-      const int d = 2 * (H * mirrored(lane) + j);
-      const int mean = constants + (HK + kv_head) * D + d;
-      result[(size_t)(first_vector + h) * D + d] = (T)(re[j] * table[2 * D + d] + (MU ? table[mean] : 0.0f));
-      result[(size_t)(first_vector + h) * D + d + 1] = (T)(im[j] * table[2 * D + d + 1] + (MU ? table[mean + 1] : 0.0f));
+      const size_t at = (size_t)(first_vector + h) * D + 2 * (H * mirrored(lane) + j);
+      result[at] = (T)(re[j] * last_signs[j].x + means[j].x);
+      result[at + 1] = (T)(im[j] * last_signs[j].y + means[j].y);
     }
   }
 #else
   for (int i = thread_id; i < HEADS * D; i += SIMDS * 32) {
-    const int h = i / D;
-    const int d = i % D;
     float total = 0.0f;
-    for (int s = 0; s < ROOMS; s++) total += totals[(s * HEADS + h) * D + d];
-    sums[((size_t)(first_vector + h) * blocks + block) * D + d] = total;
+    #pragma unroll
+    for (int s = 0; s < ROOMS; s++) total += totals[s * HEADS * D + i];
+    sums[((size_t)(first_vector + i / D) * blocks + block) * D + i % D] = total;
   }
   if (thread_id < HEADS) {
-    float top = ends[thread_id];
-    for (int s = 1; s < SIMDS; s++) top = max(top, ends[s * HEADS + thread_id]);
     float total = 0.0f;
-    for (int s = 0; s < SIMDS; s++) {
-      total += ends[SIMDS * HEADS + s * HEADS + thread_id] * fast::exp2(ends[s * HEADS + thread_id] - top);
-    }
-    parts[((first_vector + thread_id) * blocks + block) * 2] = top;
+    #pragma unroll
+    for (int s = 0; s < SIMDS; s++) total += shares[s * HEADS + thread_id];
     parts[((first_vector + thread_id) * blocks + block) * 2 + 1] = total;
   }
 #endif

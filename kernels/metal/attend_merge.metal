@@ -1,6 +1,6 @@
 // Second pass: the partial sums of one query vector to its result, un-rotated.
 //
-// Launch: threadgroups (V, B) of SIMDS * 32 threads, V = HQ * L vectors of each batch.
+// Launch: threadgroups (V, B) of SIMDS * 32 threads, D at least, V = HQ * L vectors of each batch.
 // Inputs: sums float [B, V, nb, D], parts float [B, V, nb, 2] (attend), nb at most MAX_BLOCKS; table as in append.
 // Output: result [B, HQ, L, D] T.
   constexpr int H = D / 64;
@@ -35,7 +35,13 @@
   }
   float cosines[2 * H + 3];
   float sines[2 * H + 3];
+  float inverse_cosines[H];
+  float inverse_sines[H];
+  float2 signs[H];
+  float2 means[H];
   load_twiddles<H>(table, lane, cosines, sines);
+  load_inverse_constants<H, MU>(table, 3 * D + (HK + kv_head) * D, lane, inverse_cosines, inverse_sines, signs, means);
+  const float lambda = LAMBDA ? table[3 * D + (MU ? 2 * HK * D : 0) + (HK + kv_head) * D + min(thread_id, D - 1)] : 1.0f;
   // Every SIMD-group works out all weights: that is cheaper than to wait for one that does.
   float top = tops[0];
   #pragma unroll
@@ -65,25 +71,22 @@
   #pragma unroll
   for (int j = 0; j < LOAD * FOURS; j++) totals[simd * D + j / LOAD * 32 * LOAD + LOAD * lane + j % LOAD] = x[j];
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  for (int d = thread_id; d < D; d += SIMDS * 32) {
+  if (thread_id < D) {
     float total = 0.0f;
     #pragma unroll
-    for (int s = 0; s < SIMDS; s++) total += totals[s * D + d];
+    for (int s = 0; s < SIMDS; s++) total += totals[s * D + thread_id];
     total = total / whole;
-    if (LAMBDA) total = total / table[3 * D + (MU ? 2 * HK * D : 0) + (HK + kv_head) * D + d];
-    row[d] = total;
+    row[thread_id] = LAMBDA ? total / lambda : total;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
   if (simd == 0) {
     float re[H];
     float im[H];
-    inverse_srft_lanes<H>(row, re, im, table, cosines, sines, lane);
+    inverse_srft_lanes<H>(row, re, im, inverse_cosines, inverse_sines, cosines, sines, lane);
     #pragma unroll
     for (int j = 0; j < H; j++) {
-      const int d = 2 * (H * mirrored(lane) + j);
-      const size_t at = (size_t)(batch * VECTORS + vector) * D + d;
-      const int mean = 3 * D + (HK + kv_head) * D + d;
-      result[at] = (T)(re[j] * table[2 * D + d] + (MU ? table[mean] : 0.0f));
-      result[at + 1] = (T)(im[j] * table[2 * D + d + 1] + (MU ? table[mean + 1] : 0.0f));
+      const size_t at = (size_t)(batch * VECTORS + vector) * D + 2 * (H * mirrored(lane) + j);
+      result[at] = (T)(re[j] * signs[j].x + means[j].x);
+      result[at + 1] = (T)(im[j] * signs[j].y + means[j].y);
     }
   }

@@ -121,9 +121,27 @@ inline void srft_lanes(thread float* re, thread float* im, const thread float* c
   }
 }
 
+// What an inverse needs besides twiddles, for all of it to be loaded ahead: cos and sin for the R that tell the halves
+// apart, and for the elements that a lane ends up with the signs, and the means which are at `mean` of the table.
+template <int R, bool CENTRED>
+inline void load_inverse_constants(const device float* table, int mean, int lane, thread float* cosines,
+                                   thread float* sines, thread float2* signs, thread float2* means) {
+  constexpr int D = 64 * R;
+  #pragma unroll
+  for (int j = 0; j < R; j++) {
+    const int d = 2 * (R * mirrored(lane) + j);
+    cosines[j] = table[32 * j + lane];
+    sines[j] = table[D + 32 * j + lane];
+    signs[j] = *(const device float2*)(table + 2 * D + d);
+    means[j].x = means[j].y = 0.0f;
+    if (CENTRED) means[j] = *(const device float2*)(table + mean + d);
+  }
+}
+
 // The inverse of a packed row: out as x[2 n] in re and x[2 n + 1] in im, n = R * mirrored(l) + j at [j].
 template <int R>
-inline void inverse_srft_lanes(SHARED_POINTER(float) row, thread float* re, thread float* im, const device float* table,
+inline void inverse_srft_lanes(SHARED_POINTER(float) row, thread float* re, thread float* im,
+                               const thread float* turn_cosines, const thread float* turn_sines,
                                const thread float* cosines, const thread float* sines, int lane) {
   constexpr int D = 64 * R;
   const float root = rsqrt((float)D);
@@ -138,8 +156,8 @@ inline void inverse_srft_lanes(SHARED_POINTER(float) row, thread float* re, thre
     const float b_im = row[D / 2 + opposite];
     const float odd_re = a_re - b_re;
     const float odd_im = a_im + b_im;
-    const float c = table[k];
-    const float s = table[D + k];
+    const float c = turn_cosines[j];
+    const float s = turn_sines[j];
     // E + i O, conjugated, so that the forward transform serves; O = (odd_re + i odd_im) (c + i s).
     const float o_re = odd_re * c - odd_im * s;
     const float o_im = odd_re * s + odd_im * c;
