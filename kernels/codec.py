@@ -48,9 +48,10 @@ class Codec:
     def table(self, query_scale: float = 1.0) -> mx.array:
         """Return what the fused kernels read, float32.
 
-        That is cos and sin of 2 pi n / D, the signs, mu, lambda and smooth where there are any, and last the factor
-        that queries get (softmax scale times log2 e). It is computed where MLX computes: an array made from Python's
-        numbers stays in the host's memory, and every threadgroup would wait for it.
+        That is cos and sin of 2 pi n / D, the signs, mu, lambda and smooth where there are any, with lambda the most
+        that it enlarges a query's value by in each head, and last the factor that queries get (softmax scale times
+        log2 e). It is computed where MLX computes: an array made from Python's numbers stays in the host's memory, and
+        every threadgroup would wait for it.
         """
         if query_scale not in self._tables:
             dim = self.rotation.dim
@@ -58,6 +59,8 @@ class Codec:
             parts = [mx.array([f(angle) for angle in circle]) for f in (math.cos, math.sin)]
             parts.append(self.rotation.signs)
             parts += [constant.reshape(-1) for constant in self._constants]
+            if self.lam is not None:
+                parts.append((1 / self.lam[0]).max(axis=-1))
             self._tables[query_scale] = mx.concatenate([*parts, mx.array([query_scale])])
             mx.eval(self._tables[query_scale])
         return self._tables[query_scale]

@@ -12,7 +12,8 @@ THREADGROUP_BYTES = 32768
 MOST_BLOCKS = 128
 TILE = 16
 """Tokens that a SIMD-group takes at a time."""
-_LATENCY_BLOCKS = 32
+_MERGED_BLOCKS = (32, 64, MOST_BLOCKS)
+"""Numbers of partial sums that the second pass is compiled for."""
 _MOST_NEW_TOKENS = 8
 
 
@@ -21,21 +22,23 @@ class Tuning:
     """What suits one family of GPUs.
 
     Up to `whole_tokens` a step is one launch, of threadgroups with `whole_simds` SIMD-groups, one of which takes the
-    new token. Beyond, a launch has at most `threadgroups` threadgroups of `simds` SIMD-groups, fewer SIMD-groups
-    where that leaves more threadgroups something to do.
+    new token. Beyond, threadgroups have `simds`, and a launch has one for each of `cores` while that leaves a
+    SIMD-group no more than `few_tiles` tiles, else as many as the cores hold at once.
     """
 
     whole_tokens: int
     whole_simds: int
     simds: int
-    threadgroups: int
+    cores: int
+    few_tiles: int
 
 
 TUNINGS = {
-    # An H200, two threadgroups for each of its 132 cores; from `python -m kernels.bench --tune`.
-    "cuda": Tuning(whole_tokens=256, whole_simds=9, simds=8, threadgroups=264),
-    # Not measured. `python -m kernels.bench --tune` on a Mac says better.
-    "metal": Tuning(whole_tokens=256, whole_simds=9, simds=8, threadgroups=264),
+    # An H200, which has 132 cores; from `python -m kernels.bench --tune`.
+    "cuda": Tuning(whole_tokens=256, whole_simds=9, simds=8, cores=132, few_tiles=2),
+    # Not measured. `python -m kernels.bench --tune` on a Mac says better. Four SIMD-groups are what MLX's own vector
+    # attention has.
+    "metal": Tuning(whole_tokens=256, whole_simds=9, simds=4, cores=128, few_tiles=2),
 }
 
 
@@ -58,7 +61,7 @@ class Cut:
     @property
     def merged_blocks(self) -> int:
         """How many partial sums the second pass is compiled for."""
-        return _LATENCY_BLOCKS if self.blocks <= _LATENCY_BLOCKS else MOST_BLOCKS
+        return next(most for most in _MERGED_BLOCKS if self.blocks <= most)
 
     @property
     def kind(self) -> "Cut":
@@ -83,14 +86,19 @@ def cut_for(backend: str, vectors: int, kv_heads: int, head_dim: int, tokens: in
     whole = Cut(vectors, tuning.whole_simds, 1)
     if tokens <= tuning.whole_tokens and fits(whole, vectors, head_dim):
         return whole
+    simds = tuning.simds
     tiles = -(-tokens // TILE)
-    simds = 4 if tiles * kv_heads <= 1024 else tuning.simds
-    blocks = max(2, min(-(-(tiles + 1) // simds), MOST_BLOCKS))
-    choices = [n for n in _divisors(vectors) if fits(Cut(n, simds, blocks), vectors, head_dim)]
-    # One threadgroup too many for the cores costs as much as a whole round, so blocks give way, by sixteens.
-    sets = choices[0]
-    most = tuning.threadgroups // (kv_heads * sets)
-    return Cut(sets, simds, blocks if blocks <= most else max(2, most // 16 * 16, min(most, 8)))
+    wanted = max(2, -(-(tiles + 1) // simds))
+    choices = [n for n in _divisors(vectors) if fits(Cut(n, simds, MOST_BLOCKS), vectors, head_dim)]
+    # 33 blocks count as 32: a SIMD-group then takes a second tile, which costs less than a longer second pass.
+    sets = max((n for n in choices if kv_heads * n * (wanted - wanted // 32) <= tuning.cores), default=choices[0])
+    groups = tuning.cores
+    if tiles > tuning.few_tiles * simds * (groups // (kv_heads * sets)):
+        groups *= Cut(sets, simds, MOST_BLOCKS).resident(vectors, head_dim)
+    blocks = max(2, min(wanted, groups // (kv_heads * sets), MOST_BLOCKS))
+    # Likewise where a few more would ask for the second pass of twice as many.
+    blocks = next((most for most in _MERGED_BLOCKS if most < blocks <= most + most // 16), blocks)
+    return Cut(sets, simds, blocks)
 
 
 def kinds_of_cut(backend: str, vectors: int, kv_heads: int, head_dim: int) -> list[Cut]:
@@ -106,8 +114,8 @@ def possible_cuts(vectors: int, head_dim: int, tokens: int) -> list[Cut]:
     found = []
     for sets in _divisors(vectors):
         found += [Cut(sets, simds, 1) for simds in (5, 9, 17)]
-        for simds in (4, 8, 16):
-            wanted = (4, 8, 16, 17, 24, 32, 48, 64, 96, 128)
+        for simds in (4, 8, 12, 16):
+            wanted = (4, 6, 9, 16, 17, 24, 32, 48, 64, 96, 128)
             found += [Cut(sets, simds, blocks) for blocks in wanted if (blocks - 1) * simds <= tiles]
     return [cut for cut in found if fits(cut, vectors, head_dim)]
 

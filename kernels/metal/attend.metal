@@ -22,14 +22,19 @@
   constexpr int QUADS = (HEADS + 3) / 4;
   constexpr int W = D / 8;
   constexpr int N = D / G;
-  constexpr int CODERS = 2 * L < SIMDS ? 2 * L : SIMDS;    // SIMD-groups that code a row at the same time
+  constexpr int PARTS = H > 1 ? 2 : 1;       // SIMD-groups that rotate a row
+  constexpr int C = H / PARTS;               // complex numbers that a lane of them has in the end
+  constexpr int GROUPS = SIMDS / PARTS;
+#if WHOLE
+  constexpr int INVERSE_PARTS = H;           // SIMD-groups that un-rotate a row
+#endif
   // SIMD-groups whose sums are in `totals` at a time.
   constexpr int ROOMS = SIMDS * HEADS * D <= 4096 ? SIMDS : (SIMDS + 1) / 2;
   SHARED(uint4, query_packs, 2 * H * QUADS * 32);
   SHARED(float, query_factors, 4 * QUADS);
   SHARED(float, tops, SIMDS * HEADS);
   SHARED(float, shares, SIMDS * HEADS);
-  SHARED(float4, total_packs, (ROOMS * HEADS > CODERS ? ROOMS * HEADS : CODERS) * D / 4);
+  SHARED(float4, total_packs, (ROOMS * HEADS > 2 * L ? ROOMS * HEADS : 2 * L) * D / 4);
   SHARED(uint, new_codes, 2 * L * W);
   SHARED(half, new_scales, 2 * L * N);
   SHARED_POINTER(float) totals = (SHARED_POINTER(float))total_packs;
@@ -78,84 +83,115 @@
   const int constants = 3 * D;
   const int lambdas = constants + (MU ? 2 * HK * D : 0);
   const int smoothings = lambdas + (LAMBDA ? 2 * HK * D : 0);
-  // Rows to be rotated, one SIMD-group each: in the last block the new tokens' keys and values, in turns, which every set
-  // of a kv head codes for itself; then the query vectors, and zeros in place of those that a quad lacks. The SIMD-group
-  // that has the new tokens as a tile comes first.
+  const int bounds = smoothings + (SMOOTH ? HK * D : 0);
+  // Rows to be rotated, each by a GROUP of SIMD-groups: in the last block the new tokens' keys and values, in turns, which
+  // every set of a kv head codes for itself; then the query vectors.
   const bool last = block == blocks - 1;
   bool fresh = last && simd == SIMDS - 1;
-  const int coded_rows = last ? 2 * L : 0;
-  const int coder = SIMDS - 1 - simd;
-  int task = last ? coder : simd;
+  const int new_rows = last ? 2 * L : 0;
+  const int part = simd % PARTS;
   const size_t query_at = batch * queries_strides[0] + (size_t)kv_head * (HEADS * SETS / L) * queries_strides[1];
   const size_t key_at = batch * keys_strides[0] + kv_head * keys_strides[1];
   const size_t value_at = batch * values_strides[0] + kv_head * values_strides[1];
-  float cosines[2 * H + 3];
-  float sines[2 * H + 3];
+  float cosines[2 * C + 4];
+  float sines[2 * C + 4];
   float2 signs[H];            // of elements 64 j + 2 lane and the next one, of which a lane has H pairs
-  load_twiddles<H>(table, lane, cosines, sines);
+  load_twiddles<H, PARTS>(table, part, lane, cosines, sines);
   #pragma unroll
   for (int j = 0; j < H; j++) signs[j] = *(const device float2*)(table + 2 * D + 64 * j + 2 * lane);
   const int before = position[0];
   const int row = min(WINDOW > 0 ? before % (WINDOW > 0 ? WINDOW : 1) : before, capacity - L);  // of the first new token
   const int seen = WINDOW > 0 ? min(before, WINDOW) : before;
-  for (int i = thread_id; i < 2 * H * QUADS * 32; i += SIMDS * 32) {
-    if (right_side_differs(i % 32)) query_packs[i] = zero_pack();
-  }
   SHARED_POINTER(half) query_halves = (SHARED_POINTER(half))query_packs;
-  for (; task < coded_rows + 4 * QUADS; task += SIMDS) {
-    const bool codes_it = task < coded_rows;
-    const int which = task % 2;              // of a row to be coded: 0 a key, 1 a value
-    const int token = task / 2;
-    const int h = task - coded_rows;         // of a row that is not
-    const int vector = first_of_head + min(max(h, 0), HEADS - 1);
+  for (int i = thread_id; i < 2 * H * QUADS * 32; i += SIMDS * 32) {
+    const int vector = i / 32 % QUADS * 4 + right_column(i % 32) % 4;
+    if (right_side_differs(i % 32) || vector >= HEADS) query_packs[i] = zero_pack();
+    else if (RIGHT_COLUMNS == 2 && vector == HEADS - 1) {
+      #pragma unroll
+      for (int e = 0; e < 4; e++) query_halves[8 * i + 2 * e + 1] = (half)0.0f;
+    }
+  }
+  if (thread_id >= HEADS && thread_id < 4 * QUADS) query_factors[thread_id] = 0.0f;
+  for (int r = simd < GROUPS * PARTS ? simd / PARTS : new_rows + HEADS; r < new_rows + HEADS; r += GROUPS) {
+    const bool is_new = r < new_rows;
+    const int which = r % 2;                 // of a new row: 0 a key, 1 a value
+    const int h = r - new_rows;              // of a query
+    const int vector = first_of_head + max(h, 0);
     const device T* from = queries + query_at + vector / L * queries_strides[1] + vector % L * queries_strides[2];
-    if (codes_it) from = which == 0 ? keys + key_at + token * keys_strides[2] : values + value_at + token * values_strides[2];
-    float x[2 * H];
+    if (is_new) from = which == 0 ? keys + key_at + r / 2 * keys_strides[2] : values + value_at + r / 2 * values_strides[2];
+    float re[H];
+    float im[H];
+    float squares = 0.0f;
     #pragma unroll
     for (int j = 0; j < H; j++) {
       const int d = 64 * j + 2 * lane;
-      x[j] = (float)from[d];
-      x[H + j] = (float)from[d + 1];
-      if (MU && codes_it) {
+      re[j] = (float)from[d];
+      im[j] = (float)from[d + 1];
+      if (MU && is_new) {
         const float2 mean = *(const device float2*)(table + constants + (which * HK + kv_head) * D + d);
-        x[j] -= mean.x;
-        x[H + j] -= mean.y;
+        re[j] -= mean.x;
+        im[j] -= mean.y;
       }
-      if (SMOOTH && !(codes_it && which == 1)) {
+      if (SMOOTH && !(is_new && which == 1)) {
         const float2 smooth = *(const device float2*)(table + smoothings + kv_head * D + d);
-        x[j] = codes_it ? x[j] / smooth.x : x[j] * smooth.x;
-        x[H + j] = codes_it ? x[H + j] / smooth.y : x[H + j] * smooth.y;
+        re[j] = is_new ? re[j] / smooth.x : re[j] * smooth.x;
+        im[j] = is_new ? im[j] / smooth.y : im[j] * smooth.y;
       }
-      x[j] *= signs[j].x;
-      x[H + j] *= signs[j].y;
+      re[j] *= signs[j].x;
+      im[j] *= signs[j].y;
+      squares += re[j] * re[j] + im[j] * im[j];
     }
-    srft_lanes<H>(x, x + H, cosines, sines, lane);
+    float x[2 * C];
+    srft_lanes<H, PARTS>(re, im, x, cosines, sines, part, lane);
     if (LAMBDA) {
-      const device float* lambda = table + lambdas + ((codes_it ? which : 0) * HK + kv_head) * D;
+      const device float* lambda = table + lambdas + ((is_new ? which : 0) * HK + kv_head) * D;
       #pragma unroll
-      for (int j = 0; j < 2 * H; j++) {
-        const float weighed_by = lambda[j / H * (D / 2) + H * mirrored(lane) + j % H];
-        x[j] = codes_it ? x[j] * weighed_by : x[j] / weighed_by;
+      for (int c = 0; c < 2 * C; c++) {
+        const float weighed_by = lambda[packed_at<H, PARTS>(c, part, lane)];
+        x[c] = is_new ? x[c] * weighed_by : x[c] / weighed_by;
       }
     }
-    if (codes_it) {
-      SHARED_POINTER(float) rotated = totals + coder * D;
-      simdgroup_barrier(mem_flags::mem_threadgroup);
+    if (is_new) {
       #pragma unroll
-      for (int j = 0; j < 2 * H; j++) rotated[j / H * (D / 2) + H * mirrored(lane) + j % H] = x[j];
-      simdgroup_barrier(mem_flags::mem_threadgroup);
-      // A lane takes a word; where a row has fewer than 32, some are taken twice.
-      const int word = lane % W;
-      float coded[8];
+      for (int c = 0; c < 2 * C; c++) totals[r * D + packed_at<H, PARTS>(c, part, lane)] = x[c];
+    } else {
+      // A query vector goes into the right-hand matrices, brought by a power of two to magnitudes below 2: its norm, which
+      // the rotation keeps, bounds them. A row of zeros stays; one with NaN is NaN throughout, and so its result.
+      const float bound = LAMBDA ? table[bounds + kv_head] : 1.0f;
+      const uint exponent = ((as_type<uint>(simd_sum(squares) * bound * bound) >> 23) + 128u) / 2u;
+      const float unit = as_type<float>((254u - exponent) << 23);
       #pragma unroll
-      for (int i = 0; i < 8; i++) coded[i] = rotated[word * 8 + i];
+      for (int c = 0; c < 2 * C; c++) {
+        const uint d = packed_at<H, PARTS>(c, part, lane);
+        const uint word = d / 8 % 8;
+        const uint k = word / 2 * 2 + d / 4 % 2;
+        const uint column = word / 4 * 4 + h % 4;
+        const uint pack = ((d / 64 * 2 + d / 2 % 2) * QUADS + h / 4) * 32 + right_lane(k, column);
+        query_halves[8 * pack + 4 * (d % 2) + 2 * (word % 2) + right_half(k, column)] = (half)(x[c] * unit);
+      }
+      if (part == 0 && lane == 0) {
+        query_factors[h] = table[bounds + (LAMBDA ? HK : 0)] * as_type<float>(exponent << 23);
+      }
+    }
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  if (fresh) {
+    // Code the new rows, a word a lane.
+    #pragma unroll
+    for (int w = 0; w < 2 * L * W; w += 32) {
+      const int word = min(w + lane, 2 * L * W - 1);
+      const int which = word / W % 2;
+      const int token = word / W / 2;
+      float x[8];
+      #pragma unroll
+      for (int i = 0; i < 8; i++) x[i] = totals[word * 8 + i];
       // Every value is a sum over the whole row: one NaN or infinity there, and none of them is finite.
-      float low = coded[0];
-      float high = coded[0];
+      float low = x[0];
+      float high = x[0];
       #pragma unroll
       for (int i = 1; i < 8; i++) {
-        low = min(low, coded[i]);
-        high = max(high, coded[i]);
+        low = min(low, x[i]);
+        high = max(high, x[i]);
       }
       #pragma unroll
       for (int apart = 1; apart < G / 8; apart *= 2) {
@@ -168,43 +204,21 @@
       uint packed = 0u;
       #pragma unroll
       for (int i = 0; i < 8; i++) {
-        const float code = min(max(rint(coded[i] * inverse), -8.0f), 7.0f);
+        const float code = min(max(rint(x[i] * inverse), -8.0f), 7.0f);
         packed |= (uint)((int)code + 8) << (4 * i);
       }
-      if (lane < W) {
-        new_codes[(which * L + token) * W + word] = packed;
-        if (word % (G / 8) == 0) new_scales[(which * L + token) * N + word / (G / 8)] = (half)step;
-        if (set % SETS == 0) {
-          const size_t out = (which == 0 ? key_row : value_row) + row + token;
-          IN_PLACE(uint, codes)[out * W + word] = packed;
-          if (word % (G / 8) == 0) IN_PLACE(half, scales)[out * N + word / (G / 8)] = (half)step;
+      if (w + lane < 2 * L * W) {
+        const int at = (which * L + token) * W + word % W;
+        const size_t out = ((which == 0 ? key_row : value_row) + row + token) * W + word % W;
+        new_codes[at] = packed;
+        if (set % SETS == 0) IN_PLACE(uint, codes)[out] = packed;
+        if (word % (G / 8) == 0) {
+          new_scales[at / (G / 8)] = (half)step;
+          if (set % SETS == 0) IN_PLACE(half, scales)[out / (G / 8)] = (half)step;
         }
       }
-    } else {
-      // A query vector goes into the right-hand matrices, with magnitudes below 2 by a power of two. A row of zeros stays;
-      // one with NaN is NaN throughout, and so its result.
-      float largest = 0.0f;
-      #pragma unroll
-      for (int j = 0; j < 2 * H; j++) {
-        if (h >= HEADS) x[j] = 0.0f;
-        largest = max(largest, fabs(x[j]));
-      }
-      const uint exponent = as_type<uint>(simd_max(largest)) >> 23;
-      const float unit = as_type<float>((254u - exponent) << 23);
-      #pragma unroll
-      for (int j = 0; j < 2 * H; j++) {
-        const uint d = j / H * (D / 2) + H * (uint)mirrored(lane) + j % H;
-        const uint word = d / 8 % 8;
-        const uint k = word / 2 * 2 + d / 4 % 2;
-        const uint column = word / 4 * 4 + h % 4;
-        const uint pack = ((d / 64 * 2 + d / 2 % 2) * QUADS + h / 4) * 32 + right_lane(k, column);
-        query_halves[8 * pack + 4 * (d % 2) + 2 * (word % 2) + right_half(k, column)] = (half)(x[j] * unit);
-      }
-      if (lane == 0) query_factors[h] = table[smoothings + (SMOOTH ? HK * D : 0)] * as_type<float>(exponent << 23);
     }
-  }
-  threadgroup_barrier(mem_flags::mem_threadgroup);
-  if (fresh) {
+    simdgroup_barrier(mem_flags::mem_threadgroup);
     // Rows beyond the new tokens repeat the last one, and get no weight.
     #pragma unroll
     for (int u = 0; u < H; u++) {
@@ -386,12 +400,15 @@
 
   // Sum up over the SIMD-groups, as many at a time as there is room for: those beyond join the ones before them.
 #if WHOLE
-  float inverse_cosines[H];
-  float inverse_sines[H];
-  float2 last_signs[H];
-  float2 means[H];
-  load_twiddles<H>(table, lane, cosines, sines);
-  load_inverse_constants<H, MU>(table, constants + (HK + kv_head) * D, lane, inverse_cosines, inverse_sines, last_signs, means);
+  constexpr int IC = H / INVERSE_PARTS;
+  const int inverse_part = simd % INVERSE_PARTS;
+  float half_cosines[H];
+  float half_sines[H];
+  float2 last_signs[IC];
+  float2 means[IC];
+  load_twiddles<H, INVERSE_PARTS>(table, inverse_part, lane, cosines, sines);
+  load_inverse_constants<H, INVERSE_PARTS, MU>(table, constants + (HK + kv_head) * D, inverse_part, lane, half_cosines,
+                                               half_sines, last_signs, means);
 #endif
   #pragma unroll
   for (int q = 0; q < QUADS; q++) {
@@ -469,15 +486,16 @@
     totals[i] = total;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  for (int h = simd; h < HEADS; h += SIMDS) {
-    float re[H];
-    float im[H];
-    inverse_srft_lanes<H>(totals + h * D, re, im, inverse_cosines, inverse_sines, cosines, sines, lane);
+  constexpr int INVERSE_GROUPS = SIMDS / INVERSE_PARTS;
+  for (int h = simd < INVERSE_GROUPS * INVERSE_PARTS ? simd / INVERSE_PARTS : HEADS; h < HEADS; h += INVERSE_GROUPS) {
+    float re[IC];
+    float im[IC];
+    inverse_srft_lanes<H, INVERSE_PARTS>(totals + h * D, re, im, half_cosines, half_sines, cosines, sines, inverse_part, lane);
     #pragma unroll
-    for (int j = 0; j < H; j++) {
-      const size_t at = (size_t)(first_vector + h) * D + 2 * (H * mirrored(lane) + j);
-      result[at] = (T)(re[j] * last_signs[j].x + means[j].x);
-      result[at + 1] = (T)(im[j] * last_signs[j].y + means[j].y);
+    for (int c = 0; c < IC; c++) {
+      const size_t at = (size_t)(first_vector + h) * D + 2 * packed_at<H, INVERSE_PARTS>(c, inverse_part, lane);
+      result[at] = (T)(re[c] * last_signs[c].x + means[c].x);
+      result[at + 1] = (T)(im[c] * last_signs[c].y + means[c].y);
     }
   }
 #else

@@ -33,14 +33,16 @@
     tops[u] = parts[at];
     shares[u] = parts[at + 1];
   }
-  float cosines[2 * H + 3];
-  float sines[2 * H + 3];
-  float inverse_cosines[H];
-  float inverse_sines[H];
-  float2 signs[H];
-  float2 means[H];
-  load_twiddles<H>(table, lane, cosines, sines);
-  load_inverse_constants<H, MU>(table, 3 * D + (HK + kv_head) * D, lane, inverse_cosines, inverse_sines, signs, means);
+  // H SIMD-groups un-rotate the row, one result a lane.
+  const int part = simd % H;
+  float cosines[6];
+  float sines[6];
+  float half_cosines[H];
+  float half_sines[H];
+  float2 sign;
+  float2 mean;
+  load_twiddles<H, H>(table, part, lane, cosines, sines);
+  load_inverse_constants<H, H, MU>(table, 3 * D + (HK + kv_head) * D, part, lane, half_cosines, half_sines, &sign, &mean);
   const float lambda = LAMBDA ? table[3 * D + (MU ? 2 * HK * D : 0) + (HK + kv_head) * D + min(thread_id, D - 1)] : 1.0f;
   // Every SIMD-group works out all weights: that is cheaper than to wait for one that does.
   float top = tops[0];
@@ -79,14 +81,11 @@
     row[thread_id] = LAMBDA ? total / lambda : total;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  if (simd == 0) {
-    float re[H];
-    float im[H];
-    inverse_srft_lanes<H>(row, re, im, inverse_cosines, inverse_sines, cosines, sines, lane);
-    #pragma unroll
-    for (int j = 0; j < H; j++) {
-      const size_t at = (size_t)(batch * VECTORS + vector) * D + 2 * (H * mirrored(lane) + j);
-      result[at] = (T)(re[j] * signs[j].x + means[j].x);
-      result[at + 1] = (T)(im[j] * signs[j].y + means[j].y);
-    }
+  if (simd < H) {
+    float re;
+    float im;
+    inverse_srft_lanes<H, H>(row, &re, &im, half_cosines, half_sines, cosines, sines, part, lane);
+    const size_t at = (size_t)(batch * VECTORS + vector) * D + 2 * packed_at<H, H>(0, part, lane);
+    result[at] = (T)(re * sign.x + mean.x);
+    result[at + 1] = (T)(im * sign.y + mean.y);
   }

@@ -1,7 +1,8 @@
 // Products of matrices of 8 by 8 halves, spread over a SIMD-group: a lane has two neighbours of a row, columns 2 p and
 // 2 p + 1 of row `matrix_row(lane)`, p = `matrix_pair(lane)`. A right-hand matrix may lie otherwise: `as_right` brings it
 // there, and `right_lane` and `right_half` say which lane has element (row, column), and in which half of its word.
-// `right_side_differs`: whether a lane's elements are of rows 0 to 3 and columns 4 to 7, or the other way round.
+// `right_column` is the first of a lane's RIGHT_COLUMNS columns. `right_side_differs`: whether its elements are of rows 0 to
+// 3 and columns 4 to 7, or the other way round.
 #ifdef __METAL_VERSION__
 // As Metal's simdgroup_matrix lies in a SIMD-group: MLX's own kernels rely on it (steel/gemm/mma.h, get_coord).
 #define MATRIX_ROW_MASK(i) ((i) == 0 ? 2 : (i) == 1 ? 4 : 16)
@@ -13,6 +14,8 @@ inline uint right_lane(uint row, uint column) {
 }
 inline uint right_half(uint row, uint column) { return column & 1; }
 inline bool right_side_differs(uint lane) { return (lane >> 4 & 1) != (lane >> 3 & 1); }
+#define RIGHT_COLUMNS 2
+inline int right_column(uint lane) { return (lane & 8) >> 1 | (lane & 1) << 1; }
 inline uint as_right(uint pair) { return pair; }
 inline uint low_halves(uint a, uint b) { return (a & 0xFFFFu) | b << 16; }
 inline uint high_halves(uint a, uint b) { return a >> 16 | (b & 0xFFFF0000u); }
@@ -48,6 +51,8 @@ inline int matrix_pair(int lane) { return lane & 3; }
 inline uint right_lane(uint row, uint column) { return column << 2 | row >> 1; }
 inline uint right_half(uint row, uint column) { return row & 1; }
 inline bool right_side_differs(uint lane) { return (lane >> 1 & 1) != (lane >> 4 & 1); }
+#define RIGHT_COLUMNS 1
+inline int right_column(uint lane) { return lane >> 2; }
 inline uint as_right(uint pair) {
   uint turned;
   asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(turned) : "r"(pair));
