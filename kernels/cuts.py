@@ -23,7 +23,8 @@ class Tuning:
 
     Up to `whole_tokens` a step is one launch, of threadgroups with `whole_simds` SIMD-groups, one of which takes the
     new token. Beyond, threadgroups have `simds`, and a launch has one for each of `cores` while that leaves a
-    SIMD-group no more than `few_tiles` tiles, else as many as the cores hold at once.
+    SIMD-group no more than `few_tiles` tiles, else as many as the cores hold at once. Rows of 256 values have four
+    SIMD-groups that long: there are as many instructions in one of their tiles as in two of others.
     """
 
     whole_tokens: int
@@ -71,7 +72,7 @@ class Cut:
     def resident(self, vectors: int, head_dim: int) -> int:
         """Return how many threadgroups an NVIDIA core is to hold: as many as its registers allow without spilling."""
         quads = -(-vectors // self.sets // 4)
-        simds = {64: 20, 128: 16, 256: 12}[head_dim] if quads == 1 else {64: 16, 128: 12, 256: 8}[head_dim]
+        simds = {64: 20, 128: 16, 256: 8}[head_dim] if quads == 1 else {64: 16, 128: 12, 256: 8}[head_dim]
         return 1 if self.whole else max(1, simds // self.simds)
 
 
@@ -86,8 +87,10 @@ def cut_for(backend: str, vectors: int, kv_heads: int, head_dim: int, tokens: in
     whole = Cut(vectors, tuning.whole_simds, 1)
     if tokens <= tuning.whole_tokens and fits(whole, vectors, head_dim):
         return whole
-    simds = tuning.simds
     tiles = -(-tokens // TILE)
+    simds = tuning.simds
+    if head_dim == 256 and tiles <= tuning.few_tiles * tuning.cores // kv_heads * 4:
+        simds = 4
     wanted = max(2, -(-(tiles + 1) // simds))
     choices = [n for n in _divisors(vectors) if fits(Cut(n, simds, MOST_BLOCKS), vectors, head_dim)]
     # 33 blocks count as 32: a SIMD-group then takes a second tile, which costs less than a longer second pass.

@@ -14,11 +14,14 @@ from kernels.sources import Launch, Source, launch, resident
 
 HEAD_SIZES = (64, 128, 256)
 """Head sizes that the step is fused for; coding and dequantizing alone take any even one."""
-FLOAT_TYPES = (mx.float16, mx.bfloat16, mx.float32)
+FLOAT_TYPES = (mx.float16, mx.bfloat16)
+"""Types that the step is fused for: its products are of halves, whose rounding these have anyway."""
 POSITION_SIZE = 4
 """Elements of a step's position, of which the first counts: MLX's CUDA backend keeps arrays of up to eight bytes in
 memory that it shares with the host, where every threadgroup would wait some 4 us for it."""
 _TILE_ROWS = 32
+_BIASED_CODES = {"cuda": 1, "metal": 0}
+"""Whether matrix products take codes as subnormal halves (codes.h)."""
 _MERGE_SIMDS = 8
 _ATTEND_HEADERS = ("numbers.h", "codes.h", "matrices.h", "srft_lanes.h")
 _MERGE_HEADERS = ("numbers.h", "neighbours.h", "srft_lanes.h")
@@ -119,10 +122,10 @@ def _launches(
     """
     B, Hq, Hk, L, D = shape
     vectors = Hq // Hk * L
-    constants = [("T", dtype), ("D", D), ("MU", centred), ("LAMBDA", scaled), ("HK", Hk)]
     next_position = ((POSITION_SIZE,), mx.int32)
     result = ((B, Hq, L, D), dtype)
-    partial = [((B, Hq * L, cut.blocks, D), mx.float32), ((B, Hq * L, cut.blocks, 2), mx.float32)]
+    constants = [("T", dtype), ("D", D), ("MU", centred), ("LAMBDA", scaled), ("HK", Hk)]
+    partial = [((B, Hq * L, cut.blocks, D), mx.float16), ((B, Hq * L, cut.blocks, 2), mx.float32)]
     threads = cut.simds * 32
     attend = launch(
         Source(
@@ -134,6 +137,7 @@ def _launches(
             (
                 ("WHOLE", int(cut.whole)),
                 ("MASKED", int(masked)),
+                ("BIASED", _BIASED_CODES[backend]),
                 *resident(threads, cut.resident(vectors, D)),
             ),
         ),

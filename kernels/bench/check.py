@@ -58,6 +58,7 @@ def checks(backend: str) -> Iterator[Finding]:
         yield from step(backend, Case(*shape, TOKENS))
     yield from step(backend, Case(32, 8, 128, TOKENS, 64))
     yield from step(backend, Case(12, 2, 128, TOKENS), new_tokens=4, mask="causal", calibrated=True)
+    yield from step(backend, Case(32, 8, 128, TOKENS), dtype=mx.float16)
     yield from step(backend, Case(32, 8, 64, FEW_TOKENS), new_tokens=4, mask="array")
     yield from step(backend, Case(4, 1, 256, TOKENS), window=WINDOW)
 
@@ -88,6 +89,7 @@ def step(
     mask: str | None = None,
     window: int = 0,
     calibrated: bool = False,
+    dtype: mx.Dtype = mx.bfloat16,
 ) -> Iterator[Finding]:
     """Take one decode step in place and compare what was written, and the result on those bytes.
 
@@ -96,7 +98,7 @@ def step(
     """
     what = f"step {case.query_heads},{case.kv_heads},{case.head_dim} at {case.tokens:,} tokens, G = {case.group_size}"
     what += f", {new_tokens} new" * (new_tokens > 1) + f", {mask} mask" * (mask is not None)
-    what += f", a ring of {window}" * (window > 0)
+    what += f", a ring of {window}" * (window > 0) + f", {dtype}" * (dtype != mx.bfloat16)
     codec = _codec(case.head_dim, case.group_size, case.kv_heads, calibrated)
     before = case.tokens - new_tokens
     seen = min(case.tokens, window) if window else case.tokens
@@ -109,8 +111,8 @@ def step(
         mx.where(written | (row >= seen), p, a) for p, a in zip(poisons, case.coded(capacity), strict=True)
     )
     untouched = [mx.where(written, 0, _bits(a)) for a in (codes, scales)]
-    queries = _rows(case.query_heads, new_tokens, case.head_dim)
-    keys, values = (_rows(case.kv_heads, new_tokens, case.head_dim) for _ in range(2))
+    queries = _rows(case.query_heads, new_tokens, case.head_dim, dtype)
+    keys, values = (_rows(case.kv_heads, new_tokens, case.head_dim, dtype) for _ in range(2))
     seen_by = _random_mask(new_tokens, seen) if mask == "array" else mask
     position = mx.full((fused.POSITION_SIZE,), before, mx.int32)
     mx.eval(codes, scales, untouched, position)
@@ -133,7 +135,7 @@ def step(
         case.scale,
         seen_by,
     )
-    plain = _relative(attended.astype(mx.bfloat16), attended)
+    plain = _relative(attended.astype(dtype), attended)
     yield Finding(f"{what}: relative error", _relative(result, attended), _TIMES_PLAIN * plain)
 
 
@@ -151,12 +153,13 @@ def _same_codes(what: str, got: tuple[mx.array, mx.array], right: tuple[mx.array
 
 def _codec(head_dim: int, group_size: int, kv_heads: int, calibrated: bool = False) -> Codec:
     constants = mx.random.uniform(0.5, 1.5, (2, 2, kv_heads, head_dim)) if calibrated else [None, None]
-    return Codec(Rotation(RotationKind.SRFT, head_dim, 0), group_size, constants[0], constants[1])
+    smooth = mx.random.uniform(0.5, 2.0, (kv_heads, head_dim)) if calibrated else None
+    return Codec(Rotation(RotationKind.SRFT, head_dim, 0), group_size, constants[0], constants[1], smooth)
 
 
-def _rows(heads: int, tokens: int, head_dim: int) -> mx.array:
-    """Return random rows `[1, heads, tokens, D]` bfloat16 as a model has them: a token's heads lie side by side."""
-    made = mx.random.normal((1, tokens, heads, head_dim), mx.bfloat16).transpose(0, 2, 1, 3)
+def _rows(heads: int, tokens: int, head_dim: int, dtype: mx.Dtype = mx.bfloat16) -> mx.array:
+    """Return random rows `[1, heads, tokens, D]` as a model has them: a token's heads lie side by side."""
+    made = mx.random.normal((1, tokens, heads, head_dim), dtype).transpose(0, 2, 1, 3)
     mx.eval(made)
     return made
 
