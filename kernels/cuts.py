@@ -72,7 +72,7 @@ class Cut:
     def resident(self, vectors: int, head_dim: int) -> int:
         """Return how many threadgroups an NVIDIA core is to hold: as many as its registers allow without spilling."""
         quads = -(-vectors // self.sets // 4)
-        simds = {64: 20, 128: 16, 256: 8}[head_dim] if quads == 1 else {64: 16, 128: 12, 256: 8}[head_dim]
+        simds = {64: 20, 128: 16, 256: 12}[head_dim] if quads == 1 else {64: 16, 128: 12, 256: 8}[head_dim]
         return 1 if self.whole else max(1, simds // self.simds)
 
 
@@ -137,7 +137,7 @@ def _bytes(cut: Cut, heads: int, head_dim: int) -> int:
     ends = 4 * 2 * cut.simds * heads
     rooms = cut.simds if cut.simds * heads * head_dim <= 4096 else -(-cut.simds // 2)
     new_tokens = _MOST_NEW_TOKENS * 2 * (head_dim // 2 + head_dim // 16)
-    return queries + ends + 4 * max(rooms * heads, 2) * head_dim + new_tokens
+    return queries + ends + 4 * max(rooms * heads, 2 * _MOST_NEW_TOKENS) * head_dim + new_tokens
 
 
 def _divisors(n: int) -> list[int]:

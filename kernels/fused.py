@@ -20,8 +20,6 @@ POSITION_SIZE = 4
 """Elements of a step's position, of which the first counts: MLX's CUDA backend keeps arrays of up to eight bytes in
 memory that it shares with the host, where every threadgroup would wait some 4 us for it."""
 _TILE_ROWS = 32
-_BIASED_CODES = {"cuda": 1, "metal": 0}
-"""Whether matrix products take codes as subnormal halves (codes.h)."""
 _MERGE_SIMDS = 8
 _ATTEND_HEADERS = ("numbers.h", "codes.h", "matrices.h", "srft_lanes.h")
 _MERGE_HEADERS = ("numbers.h", "neighbours.h", "srft_lanes.h")
@@ -125,7 +123,7 @@ def _launches(
     next_position = ((POSITION_SIZE,), mx.int32)
     result = ((B, Hq, L, D), dtype)
     constants = [("T", dtype), ("D", D), ("MU", centred), ("LAMBDA", scaled), ("HK", Hk)]
-    partial = [((B, Hq * L, cut.blocks, D), mx.float16), ((B, Hq * L, cut.blocks, 2), mx.float32)]
+    partial = [((B, Hq * L, cut.blocks, D), mx.float32), ((B, Hq * L, cut.blocks, 2), mx.float32)]
     threads = cut.simds * 32
     attend = launch(
         Source(
@@ -137,7 +135,6 @@ def _launches(
             (
                 ("WHOLE", int(cut.whole)),
                 ("MASKED", int(masked)),
-                ("BIASED", _BIASED_CODES[backend]),
                 *resident(threads, cut.resident(vectors, D)),
             ),
         ),

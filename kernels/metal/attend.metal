@@ -13,8 +13,7 @@
 //   of the cache. table as in append_rows, then the queries' factor.
 //   Capacity is a multiple of 16: rows that hold no token are read, and given no weight.
 // Outputs: next int [4], [0] = position + L, and WHOLE ? result T [B, HQ, L, D]
-//   : sums half [B, HQ * L, nb, D], means of coded values; parts float [B, HQ * L, nb, 2], a block's maximum score (in
-//   log2) and the weight of its mean.
+//   : sums float [B, HQ * L, nb, D], parts float [B, HQ * L, nb, 2] = maximum (in log2) and weight of each partial sum.
 // Arithmetic: products of matrices of 8 by 8 halves, summed in float (matrices.h). Keys: 16 tokens by 16 of a row's
 //   values, times the queries. Values: 16 of a row's values by 16 tokens, times the weights. A matrix has 8 columns: four
 //   query vectors (a QUAD), once for the lower and once for the upper 32 of a UNIT of 64 values, which have a scale each.
@@ -168,11 +167,10 @@
         const uint k = word / 2 * 2 + d / 4 % 2;
         const uint column = word / 4 * 4 + h % 4;
         const uint pack = ((d / 64 * 2 + d / 2 % 2) * QUADS + h / 4) * 32 + right_lane(k, column);
-        query_halves[8 * pack + 4 * (d % 2) + 2 * (word % 2) + right_half(k, column)] =
-            (half)(x[c] * (d % 2 == 0 ? unit : unit * (EVEN_UNIT / ODD_UNIT)));
+        query_halves[8 * pack + 4 * (d % 2) + 2 * (word % 2) + right_half(k, column)] = (half)(x[c] * unit);
       }
       if (part == 0 && lane == 0) {
-        query_factors[h] = table[bounds + (LAMBDA ? HK : 0)] * as_type<float>(exponent << 23) * (1.0f / EVEN_UNIT);
+        query_factors[h] = table[bounds + (LAMBDA ? HK : 0)] * as_type<float>(exponent << 23);
       }
     }
   }
@@ -241,11 +239,6 @@
   float most[QUADS][2];
   float weight[QUADS][2];
   float4 sum[H][4][QUADS];    // of values `nibble` and `nibble` + 4 of a unit's word `line`, for two query vectors each
-#if BIASED
-  float4 key_bias[H][QUADS];  // what a dot product has too much if codes have 8 too much, negative
-  float4 value_bias[H][QUADS];
-#endif
-  bool begun = false;
   #pragma unroll
   for (int q = 0; q < QUADS; q++) {
     #pragma unroll
@@ -258,18 +251,6 @@
     for (int u = 0; u < H; u++) {
       #pragma unroll
       for (int n = 0; n < 4; n++) sum[u][n][q] = zeros4();
-#if BIASED
-      value_bias[u][q] = zeros4();
-      key_bias[u][q] = zeros4();
-      #pragma unroll
-      for (int n = 0; n < 2; n++) {
-        const uint4 query = query_packs[((2 * u + n) * QUADS + q) * 32 + lane];
-        multiply_add(key_bias[u][q], EVEN_ZEROS, EVEN_ZEROS, EVEN_ZEROS, EVEN_ZEROS, query.x, query.y);
-        multiply_add(key_bias[u][q], ODD_ZEROS, ODD_ZEROS, ODD_ZEROS, ODD_ZEROS, query.z, query.w);
-      }
-      key_bias[u][q].x = key_bias[u][q].z = -key_bias[u][q].x;
-      key_bias[u][q].y = key_bias[u][q].w = -key_bias[u][q].y;
-#endif
     }
   }
   while (fresh || first < seen) {
@@ -286,13 +267,7 @@
     for (int u = 0; u < H; u++) {
       float4 dot[QUADS];
       #pragma unroll
-      for (int q = 0; q < QUADS; q++) {
-#if BIASED
-        dot[q] = key_bias[u][q];
-#else
-        dot[q] = zeros4();
-#endif
-      }
+      for (int q = 0; q < QUADS; q++) dot[q] = zeros4();
       #pragma unroll
       for (int n = 0; n < 2; n++) {
         // Of rows line and line + 8 the first word, then of both the second.
@@ -301,8 +276,8 @@
         #pragma unroll
         for (int i = 0; i < 4; i++) {
           const uint word = (i < 2 ? key_words[i % 2][u].x : key_words[i % 2][u].y) >> (8 * n);
-          even[i] = codes_0_4(word);
-          odd[i] = codes_1_5(word);
+          even[i] = as_type<uint>(codes_0_4(word));
+          odd[i] = as_type<uint>(codes_1_5(word));
         }
         #pragma unroll
         for (int q = 0; q < QUADS; q++) {
@@ -360,18 +335,17 @@
           most[q][e] = top;
           weight[q][e] *= fade[e];
         }
-        if (begun) {
+        #pragma unroll
+        for (int u = 0; u < H; u++) {
           #pragma unroll
-          for (int u = 0; u < H; u++) {
-            #pragma unroll
-            for (int n = 0; n < 4; n++) fade_columns(sum[u][n][q], fade[0], fade[1]);
-#if BIASED
-            fade_columns(value_bias[u][q], fade[0], fade[1]);
-#endif
+          for (int n = 0; n < 4; n++) {
+            sum[u][n][q].x *= fade[0];
+            sum[u][n][q].y *= fade[1];
+            sum[u][n][q].z *= fade[0];
+            sum[u][n][q].w *= fade[1];
           }
         }
       }
-      begun = true;
     }
     #pragma unroll
     for (int q = 0; q < QUADS; q++) {
@@ -401,9 +375,6 @@
       for (int q = 0; q < QUADS; q++) {
         weights[q][0] = as_right(as_type<uint>(half2((half)(score[q][0] * upper), (half)(score[q][1] * upper))));
         weights[q][1] = as_right(as_type<uint>(half2((half)(score[q][2] * lower), (half)(score[q][3] * lower))));
-#if BIASED
-        multiply_add(value_bias[u][q], MINUS_EIGHTS, MINUS_EIGHTS, MINUS_EIGHTS, MINUS_EIGHTS, weights[q][0], weights[q][1]);
-#endif
       }
       #pragma unroll
       for (int n = 0; n < 2; n++) {
@@ -411,10 +382,10 @@
         uint odd[4];
         #pragma unroll
         for (int i = 0; i < 2; i++) {
-          even[2 * i] = codes_0_4(low[i] >> (8 * n));
-          even[2 * i + 1] = codes_0_4(high[i] >> (8 * n));
-          odd[2 * i] = codes_1_5(low[i] >> (8 * n));
-          odd[2 * i + 1] = codes_1_5(high[i] >> (8 * n));
+          even[2 * i] = as_type<uint>(codes_0_4(low[i] >> (8 * n)));
+          even[2 * i + 1] = as_type<uint>(codes_0_4(high[i] >> (8 * n)));
+          odd[2 * i] = as_type<uint>(codes_1_5(low[i] >> (8 * n)));
+          odd[2 * i + 1] = as_type<uint>(codes_1_5(high[i] >> (8 * n)));
         }
         #pragma unroll
         for (int q = 0; q < QUADS; q++) {
@@ -486,11 +457,7 @@
               #pragma unroll
               for (int n = 0; n < 4; n++) {
                 const float4 four = sum[i / 2][n][q];
-                x[n] = i % 2 == 0 ? (e == 0 ? four.x : four.y) : (e == 0 ? four.z : four.w);
-#if BIASED
-                x[n] = fma(x[n], 1.0f / (n % 2 == 0 ? EVEN_UNIT : ODD_UNIT), e == 0 ? value_bias[i / 2][q].x : value_bias[i / 2][q].y);
-#endif
-                x[n] *= most[q][e];
+                x[n] = (i % 2 == 0 ? (e == 0 ? four.x : four.y) : (e == 0 ? four.z : four.w)) * most[q][e];
               }
               float4 total = ROOMS < SIMDS && round == 1 && simd + ROOMS < SIMDS ? words[i / 2 * 16 + i % 2] : zeros4();
               total.x += x[0];
@@ -534,13 +501,14 @@
 #else
   for (int i = thread_id; i < HEADS * D; i += SIMDS * 32) {
     float total = 0.0f;
-    float whole = 0.0f;
     #pragma unroll
     for (int s = 0; s < ROOMS; s++) total += totals[s * HEADS * D + i];
+    sums[((size_t)(first_vector + i / D) * blocks + block) * D + i % D] = total;
+  }
+  if (thread_id < HEADS) {
+    float total = 0.0f;
     #pragma unroll
-    for (int s = 0; s < SIMDS; s++) whole += shares[s * HEADS + i / D];
-    const size_t at = (size_t)(first_vector + i / D) * blocks + block;
-    sums[at * D + i % D] = (half)(whole == 0.0f ? 0.0f : total / whole);  // a block may have seen no token
-    if (i % D == 0) parts[at * 2 + 1] = whole;
+    for (int s = 0; s < SIMDS; s++) total += shares[s * HEADS + thread_id];
+    parts[((first_vector + thread_id) * blocks + block) * 2 + 1] = total;
   }
 #endif

@@ -1,10 +1,11 @@
 // Second pass: the partial sums of one query vector to its result, un-rotated.
 //
 // Launch: threadgroups (V, B) of SIMDS * 32 threads, D at least, V = HQ * L vectors of each batch.
-// Inputs: sums half [B, V, nb, D], parts float [B, V, nb, 2] (attend), nb at most MAX_BLOCKS; table as in attend.
+// Inputs: sums float [B, V, nb, D], parts float [B, V, nb, 2] (attend), nb at most MAX_BLOCKS; table as in append.
 // Output: result [B, HQ, L, D] T.
   constexpr int H = D / 64;
-  constexpr int R = D / 32;                  // neighbours of a row that a lane has
+  constexpr int FOURS = D == 256 ? 2 : 1;    // a lane loads two or four neighbours of a row at once
+  constexpr int LOAD = D / 32 / FOURS;
   constexpr int CHUNKS = MAX_BLOCKS / 32;
   constexpr int EARLY = MAX_BLOCKS / SIMDS < 8 ? MAX_BLOCKS / SIMDS : 8;  // asked for before their weights are known
   SHARED(float, totals, SIMDS * D);
@@ -17,12 +18,12 @@
   const int kv_head = vector / (VECTORS / HK);
   const int blocks = parts_shape[2];
   const size_t base = (size_t)(batch * VECTORS + vector) * blocks;
-  const device half* mine = sums + base * D + R * lane;
-  float early[EARLY][R];
+  const device float* mine = sums + base * D + LOAD * lane;
+  float early[EARLY][LOAD * FOURS];
   #pragma unroll
   for (int u = 0; u < EARLY; u++) {
     const int b = min(simd + u * SIMDS, blocks - 1);
-    load_neighbours<R>(early[u], mine + b * D);
+    load_neighbours<LOAD, FOURS>(early[u], mine + b * D);
   }
   float tops[CHUNKS];
   float shares[CHUNKS];
@@ -52,25 +53,25 @@
   float whole = 0.0f;
   #pragma unroll
   for (int u = 0; u < CHUNKS; u++) {
-    weights[u] = u * 32 + lane < blocks ? fast::exp2(tops[u] - top) * shares[u] : 0.0f;
-    whole += weights[u];
+    weights[u] = u * 32 + lane < blocks ? fast::exp2(tops[u] - top) : 0.0f;
+    whole += weights[u] * shares[u];
   }
   whole = simd_sum(whole);
-  float x[R];
+  float x[LOAD * FOURS];
   #pragma unroll
-  for (int j = 0; j < R; j++) x[j] = 0.0f;
+  for (int j = 0; j < LOAD * FOURS; j++) x[j] = 0.0f;
   #pragma unroll
   for (int u = 0; u < MAX_BLOCKS / SIMDS; u++) {
     const int b = simd + u * SIMDS;
     const float w = simd_shuffle(weights[u * SIMDS / 32], b & 31);
     if (b < blocks) {
-      if (u >= EARLY) load_neighbours<R>(early[0], mine + b * D);
+      if (u >= EARLY) load_neighbours<LOAD, FOURS>(early[0], mine + b * D);
       #pragma unroll
-      for (int j = 0; j < R; j++) x[j] += w * early[u < EARLY ? u : 0][j];
+      for (int j = 0; j < LOAD * FOURS; j++) x[j] += w * early[u < EARLY ? u : 0][j];
     }
   }
   #pragma unroll
-  for (int j = 0; j < R; j++) totals[simd * D + R * lane + j] = x[j];
+  for (int j = 0; j < LOAD * FOURS; j++) totals[simd * D + j / LOAD * 32 * LOAD + LOAD * lane + j % LOAD] = x[j];
   threadgroup_barrier(mem_flags::mem_threadgroup);
   if (thread_id < D) {
     float total = 0.0f;

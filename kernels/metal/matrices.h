@@ -71,12 +71,6 @@ inline float4 zeros4() {
   four.x = four.y = four.z = four.w = 0.0f;
   return four;
 }
-inline void fade_columns(thread float4& sum, float even, float odd) {
-  sum.x *= even;
-  sum.y *= odd;
-  sum.z *= even;
-  sum.w *= odd;
-}
 inline uint4 zero_pack() {
   uint4 four;
   four.x = four.y = four.z = four.w = 0u;

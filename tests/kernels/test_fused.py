@@ -116,25 +116,6 @@ def test_a_step_equals_the_reference(
     step.check_written()
 
 
-@pytest.fixture
-def biased_codes(monkeypatch: pytest.MonkeyPatch):
-    """Let the emulator have what NVIDIA's GPUs get: codes as subnormal halves."""
-    monkeypatch.setitem(fused._BIASED_CODES, "metal", 1)
-    fused._launches.cache_clear()
-    yield
-    fused._launches.cache_clear()
-
-
-@pytest.mark.usefixtures("on_metal_host", "biased_codes")
-@pytest.mark.parametrize("heads", [(12, 2, 128), (4, 1, 256), (14, 2, 64)])
-@pytest.mark.parametrize("new", [1, 3])
-def test_codes_as_subnormal_halves_give_the_same(heads: tuple[int, int, int], new: int) -> None:
-    for before in (40, 700):
-        step = Step(heads, before, new, calibrated=True)
-        assert relative(step.run("causal" if new > 1 else None), step.right()) < MOST_RELATIVE_ERROR
-        step.check_written()
-
-
 @pytest.mark.usefixtures("on_metal_host")
 @pytest.mark.parametrize("new", [2, 3, 8])
 @pytest.mark.parametrize(("heads", "before"), [((12, 2, 128), 300), ((4, 1, 256), 31), ((4, 2, 64), 0)])
