@@ -26,16 +26,11 @@ _MOST_THREADS = 1024
 
 _KEYS_VALUES = ("keys", "values", "table")
 _CODED = ("codes", "scales")
-_EXPANDED_FROM = (*_CODED, "table")
 _ROWS = ("numbers.h", "codes.h", "srft_rows.h")
 _ROW = ("numbers.h", "srft.h")
 # As many threadgroups share an NVIDIA core as registers allow without spilling.
 _APPEND_ROWS = Source("nibble_append_rows", "append_rows.metal", _ROWS, _KEYS_VALUES, _CODED, resident(32 * _SIMDS, 10))
 _APPEND_ROW = Source("nibble_append_row", "append_row.metal", _ROW, _KEYS_VALUES, _CODED)
-_DEQUANTIZE_ROWS = Source(
-    "nibble_dequantize_rows", "dequantize_rows.metal", _ROWS, _EXPANDED_FROM, ("expanded",), resident(32 * _SIMDS, 8)
-)
-_DEQUANTIZE_ROW = Source("nibble_dequantize_row", "dequantize_row.metal", _ROW, _EXPANDED_FROM, ("expanded",))
 
 
 def reason_against(codec: Codec, dtype: mx.Dtype) -> str:
@@ -71,17 +66,35 @@ def dequantize(
     scales: mx.array,
     dtype: mx.Dtype,
     threadgroups: int = _THREADGROUPS,
+    after: mx.array | None = None,
 ) -> mx.array:
     """Expand codes, which may be views of whole buffers, in one launch.
 
-    Shapes: `[2, B, Hk, S, W]` and `[2, B, Hk, S, N]` to `[2, B, Hk, S, D]` of `dtype`.
+    Shapes: `[2, B, Hk, S, W]` and `[2, B, Hk, S, N]` to `[2, B, Hk, S, D]` of `dtype`; with `after` `[B, Hk, L, D]` to
+    `[2, B, Hk, S + L, D]`, whose last L rows are left to be written.
     """
     _, B, Hk, S, _ = codes.shape
     D = codec.layout.head_dim
-    source = _DEQUANTIZE_ROWS if D in SHARED_SIZES else _DEQUANTIZE_ROW
-    outputs = [((2, B, Hk, S, D), dtype)]
-    (expanded,) = _launch(source, codec, backend, [codes, scales], dtype, (B, Hk, S), outputs, threadgroups)
+    inputs = [codes, scales] if after is None else [codes, scales, after]
+    outputs = [((2, B, Hk, S + (0 if after is None else after.shape[2]), D), dtype)]
+    source = _dequantize_source(D in SHARED_SIZES, after is not None)
+    (expanded,) = _launch(source, codec, backend, inputs, dtype, (B, Hk, S), outputs, threadgroups)
     return expanded
+
+
+@functools.cache
+def _dequantize_source(several_rows: bool, room: bool) -> Source:
+    inputs = (*_CODED, "after", "table") if room else (*_CODED, "table")
+    name = f"nibble_dequantize_row{'s' * several_rows}{'_with_room' * room}"
+    limits = resident(32 * _SIMDS, 8) if several_rows else ()
+    return Source(
+        name,
+        "dequantize_rows.metal" if several_rows else "dequantize_row.metal",
+        _ROWS if several_rows else _ROW,
+        inputs,
+        ("expanded",),
+        (("ROOM", int(room)), *limits),
+    )
 
 
 def _launch(

@@ -60,6 +60,26 @@ def dequantize(codec: Codec, codes: mx.array, scales: mx.array, dtype: mx.Dtype)
     return expanded[0], expanded[1]
 
 
+def dequantize_before(
+    codec: Codec, codes: mx.array, scales: mx.array, keys: mx.array, values: mx.array
+) -> tuple[mx.array, mx.array]:
+    """Return approximate keys and values of coded tokens, followed by exact ones, as prefill attends to them.
+
+    In one buffer, so that a long history is not held twice. Shapes: codes `[2, B, Hk, S, W]` and scales
+    `[2, B, Hk, S, N]`, keys and values `[B, Hk, L, D]`, to `[B, Hk, S + L, D]` each. Raises ValueError.
+    """
+    _check_coded("dequantize_before", codec, codes, scales)
+    _check_rows("dequantize_before", codec, keys, values)
+    if _bulk_reason(codec, keys.dtype, codes.shape[2]):
+        engagements["dequantize/plain"] += 1
+        past = reference.dequantize(codec, codes, scales, keys.dtype)
+        return mx.concatenate([past[0], keys], axis=2), mx.concatenate([past[1], values], axis=2)
+    engagements["dequantize/fused"] += 1
+    expanded = bulk.dequantize(codec, backend(), codes, scales, keys.dtype, after=keys)
+    expanded[..., codes.shape[3] :, :] = mx.stack([keys, values])
+    return expanded[0], expanded[1]
+
+
 def attend(
     codec: Codec, queries: mx.array, codes: mx.array, scales: mx.array, scale: float, mask: mx.array | str | None
 ) -> mx.array:

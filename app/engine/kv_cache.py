@@ -213,9 +213,7 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
             if history[0].shape[3]:
                 # Likewise, MLX may dequantize many layers' histories before the first one is needed.
                 codes, scales = mx.depends(list(history), [queries])
-                past_keys, past_values = dispatch.dequantize(self.codec, codes, scales, keys.dtype)
-                all_keys = mx.concatenate([past_keys, keys], axis=2)
-                all_values = mx.concatenate([past_values, values], axis=2)
+                all_keys, all_values = dispatch.dequantize_before(self.codec, codes, scales, keys, values)
             result: mx.array = mx.fast.scaled_dot_product_attention(
                 queries, all_keys, all_values, scale=scale, mask=mask
             )

@@ -2,8 +2,8 @@
 //
 // Launch: as append_row.
 // Inputs: codes uint [2, B, HK, S, W], scales half [2, B, HK, S, N], both dense along the last axis and strided as they
-//   like along the others; table as in append_rows.
-// Output: expanded [2, B, HK, S, D] T.
+//   like along the others; table as in append_rows. ROOM: as in dequantize_rows.
+// Output: expanded [2, B, HK, S, D] T, with ROOM [2, B, HK, S + free, D].
   SHARED(float, row, D);
   SHARED(float, spectrum, (N1 / 2 + 1) * (D / N1) * 2);
   SHARED(float, roots, 2 * D);
@@ -11,6 +11,11 @@
   const size_t token = threadgroup_position_in_grid.x;
   const size_t head = threadgroup_position_in_grid.y;
   const int B = codes_shape[1];
+#if ROOM
+  const int all = codes_shape[3] + after_shape[2];
+#else
+  const int all = codes_shape[3];
+#endif
   const size_t which = (int)threadgroup_position_in_grid.z / B;
   const size_t batch = (int)threadgroup_position_in_grid.z % B;
   const size_t codes_at =
@@ -32,5 +37,5 @@
     float y = row[d] * table[2 * D + d];
     if (SMOOTH && which == 0) y *= table[3 * D + ((MU ? 2 : 0) + (LAMBDA ? 2 : 0)) * HK * D + (int)head * D + d];
     if (MU) y += table[constants + d];
-    expanded[(((size_t)threadgroup_position_in_grid.z * HK + head) * codes_shape[3] + token) * D + d] = (T)y;
+    expanded[(((size_t)threadgroup_position_in_grid.z * HK + head) * all + token) * D + d] = (T)y;
   }

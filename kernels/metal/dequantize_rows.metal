@@ -3,7 +3,8 @@
 // Launch: as append_rows.
 // Inputs: codes uint [2, B, HK, S, W], scales half [2, B, HK, S, N], both dense along the last axis and strided as they
 //   like along the others; table as in append_rows.
-// Output: expanded [2, B, HK, S, D] T. Rounding: float32 throughout.
+//   ROOM: after, whose axis 2 says how many rows are to be left free behind the expanded ones; none of it is read.
+// Output: expanded [2, B, HK, S, D] T, with ROOM [2, B, HK, S + free, D]. Rounding: float32 throughout.
   constexpr int LANES = ROW_LANES;
   constexpr int ROWS = 32 / LANES;
   constexpr int OCTETS = ROW_OCTETS;
@@ -15,6 +16,11 @@
   SHARED_POINTER(float4) room = rooms + (simd * ROWS + row) * ROW_ROOM;
   const int B = codes_shape[1];
   const int S = codes_shape[3];
+#if ROOM
+  const int all = S + after_shape[2];
+#else
+  const int all = S;
+#endif
   const int which = (int)threadgroup_position_in_grid.z / B;
   const int batch = (int)threadgroup_position_in_grid.z % B;
   const int head = threadgroup_position_in_grid.y;
@@ -119,7 +125,7 @@
       if (i % ROW_N1 != 0) turn(im, re, i, turn_cos[i], turn_sin[i]);
     }
     dfts<ROW_N1>(im, re);
-    const size_t vector = ((size_t)threadgroup_position_in_grid.z * HK + head) * S + token;
+    const size_t vector = ((size_t)threadgroup_position_in_grid.z * HK + head) * all + token;
     float x[32];
     #pragma unroll
     for (int i = 0; i < 32; i += 4) {

@@ -108,8 +108,8 @@ class Walk:
         """Feed `L` tokens, attended by so many layers."""
         # An array of numpy's and not a lazy one, which would be evaluated twice.
         seed = self.random.randrange(2**32)
-        rows = np.random.default_rng(seed).standard_normal((2, 1, HK, L, D), np.float32)
-        queries = np.random.default_rng(seed + 1).standard_normal((attentions, 1, HQ, L, D), np.float32)
+        rows = np.random.default_rng(seed).standard_normal((2, 1, HK, L, D)).astype(np.float16)
+        queries = np.random.default_rng(seed + 1).standard_normal((attentions, 1, HQ, L, D)).astype(np.float16)
         window = self.random.choice([None, 5]) if pair.ours.window and L == 1 else None
         fused = self.random.random() < 0.9
         results = []

@@ -44,6 +44,7 @@ def test_decoding_through_the_kernels_equals_the_plain_operations(
     fused_dispatch: Any, model_type: str, config: dict[str, Any]
 ) -> None:
     model = build_model(model_type, num_hidden_layers=2, **config)
+    model.set_dtype(mx.float16)
     tokens, chunks = tokens_of(84, seed=11), [40, *[1] * 20, 4, *[1] * 20]
     plan = plan_cache(model)
     plain = make_caches(model, plan, CacheMode.INT4, 32)
@@ -56,9 +57,10 @@ def test_decoding_through_the_kernels_equals_the_plain_operations(
     growing = sum(isinstance(c, Int4KVCache) for c in fused)  # a ring takes four tokens as a chunk
     assert dispatch.engagements["append_and_attend/fused"] - before == 40 * len(fused) + growing
     assert cache_figures(fused, plan, CacheMode.INT4, 32, 84).path == "metal, fused kernels"
-    difference = kl(expected, got)
-    assert np.quantile(difference, 0.9) < 1e-4
-    assert difference.max() < 2e-2
+    # Of float16, in which the last bit may fall to either side of a code's edge; a wrong row costs 0.1 and more.
+    difference = np.abs(kl(expected, got))
+    assert np.quantile(difference, 0.9) < 5e-3
+    assert difference.max() < 3e-2
     for ours, theirs in zip(fused, plain, strict=True):
         assert (ours.offset, ours.capacity, ours.nbytes) == (theirs.offset, theirs.capacity, theirs.nbytes)
 

@@ -273,6 +273,21 @@ def test_rows_are_coded_and_expanded_by_kernels() -> None:
 
 
 @pytest.mark.usefixtures("on_metal_host", "metal_dispatch")
+@pytest.mark.parametrize("head_dim", [80, 128])
+def test_exact_rows_follow_the_expanded_ones(head_dim: int) -> None:
+    codec = codec_of(head_dim, 32, 2, True)
+    rows = mx.random.normal((2, 1, 2, 50, head_dim), key=mx.random.key(6)).astype(mx.bfloat16)
+    coded = reference.quantize(codec, rows[..., :37, :])
+    before = dispatch.engagements.copy()
+    keys, values = dispatch.dequantize_before(codec, *coded, *rows[..., 37:, :])
+    assert (dispatch.engagements - before) == {"dequantize/fused": 1}
+    right = reference.dequantize(codec, *coded, mx.float32)
+    for got, exact, approximate in zip((keys, values), rows, right, strict=True):
+        assert mx.array_equal(got[..., 37:, :], exact[..., 37:, :])
+        assert relative(got[..., :37, :], approximate) < 3e-3
+
+
+@pytest.mark.usefixtures("on_metal_host", "metal_dispatch")
 @pytest.mark.parametrize("operation", ["step", "rows"])
 def test_a_kernel_that_computes_wrongly_or_not_at_all_is_not_engaged(
     monkeypatch: pytest.MonkeyPatch, operation: str
