@@ -73,7 +73,9 @@ class AffineCoding:
 
 @dataclass(frozen=True, eq=False)
 class OurCoding:
-    """Nibble's int4 of one layer: centre, rotate, scale by lambda, round in groups. Any part can be left out.
+    """Nibble's int4 of one layer: centre, smooth keys, rotate, round in groups. Any part can be left out.
+
+    `lam`, the paper's lambda, can be put in.
 
     `group_size` 0 is one scale for a whole row. `lowest` is the lowest code: -8 with a scale that has a sign, as in the
     format, or -7 with a positive one.
@@ -83,6 +85,7 @@ class OurCoding:
     group_size: int = 32
     kind: RotationKind = RotationKind.SRFT
     mu: mx.array | None = None
+    smooth: mx.array | None = None
     lam: mx.array | None = None
     lowest: int = MIN_CODE
 
@@ -94,6 +97,9 @@ class OurCoding:
         x = rows.astype(mx.float32)
         if codec.mu is not None:
             x = x - codec.mu[:, None, :, None, :]
+        smooth = None if codec.smooth is None else mx.stack([codec.smooth, mx.ones_like(codec.smooth)])
+        if smooth is not None:
+            x = x / smooth[:, None, :, None, :]
         x = codec.rotation.apply(x)
         if codec.lam is not None:
             x = x * codec.lam[:, None, :, None, :]
@@ -101,6 +107,8 @@ class OurCoding:
         if codec.lam is not None:
             x = x / codec.lam[:, None, :, None, :]
         x = codec.rotation.invert(x)
+        if smooth is not None:
+            x = x * smooth[:, None, :, None, :]
         if codec.mu is not None:
             x = x + codec.mu[:, None, :, None, :]
         x = x.astype(keys.dtype)
@@ -114,7 +122,8 @@ class OurCoding:
 
     def _codec(self, head_dim: int) -> Codec:
         return self._codecs.setdefault(
-            head_dim, Codec(Rotation(self.kind, head_dim, self.layer), self.group_size or 32, self.mu, self.lam)
+            head_dim,
+            Codec(Rotation(self.kind, head_dim, self.layer), self.group_size or 32, self.mu, self.lam, self.smooth),
         )
 
     @cached_property
@@ -176,13 +185,15 @@ def our_variants(layers: Sequence[LayerConstants]) -> list[Variant]:
         _ours("ours g32, no code -8", "codes -7 to 7", layers, lambda c: replace(c, lowest=-MAX_CODE)),
         _ours(
             "ours g32, no rotation",
-            "and no lambda, which is the rotated channels' own",
+            "everything else as deployed",
             layers,
-            lambda c: replace(c, kind=RotationKind.IDENTITY, lam=None),
+            lambda c: replace(c, kind=RotationKind.IDENTITY),
         ),
     ]
-    if any(constants.lam is not None for constants in some):
-        variants.append(_ours("ours g32, no lambda", "centred only", layers, lambda c: replace(c, lam=None)))
+    if any(constants.smooth is not None for constants in some):
+        variants.append(
+            _ours("ours g32, no smoothing", "keys not divided by factors", layers, lambda c: replace(c, smooth=None))
+        )
     if any(constants.mu is not None for constants in some):
         for which, name in enumerate(("keys", "values")):
             variants.append(
@@ -193,6 +204,12 @@ def our_variants(layers: Sequence[LayerConstants]) -> list[Variant]:
                     lambda c, which=which: replace(c, mu=_without(c.mu, which)),  # type: ignore[misc]
                 )
             )
+    if any(constants.lam is not None for constants in some):
+        variants.append(
+            Variant(
+                "ours g32, with lambda", "and the paper's lambda besides", lambda layer: _with_lambda(layers, layer)
+            )
+        )
     return variants
 
 
@@ -213,10 +230,20 @@ def _ours(
     change: Callable[[OurCoding], OurCoding] = lambda coding: coding,
 ) -> Variant:
     def coding_of(layer: int) -> OurCoding | None:
-        constants = layers[layer]
-        return None if constants.reason else change(OurCoding(layer, mu=constants.mu, lam=constants.lam))
+        coding = deployed_coding(layer, layers[layer])
+        return None if coding is None else change(coding)
 
     return Variant(name, description, coding_of)
+
+
+def deployed_coding(layer: int, constants: LayerConstants, group_size: int = 32) -> OurCoding | None:
+    """Return what a layer's int4 cache does to its rows, or None where the layer is to stay fp16."""
+    return None if constants.reason else OurCoding(layer, group_size, mu=constants.mu, smooth=constants.smooth)
+
+
+def _with_lambda(layers: Sequence[LayerConstants], layer: int) -> OurCoding | None:
+    coding = deployed_coding(layer, layers[layer])
+    return None if coding is None else replace(coding, lam=layers[layer].lam)
 
 
 def _without(mu: mx.array | None, which: int) -> mx.array | None:
