@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 WINDOWS = 8
 WINDOW_TOKENS = 128
 SENSITIVITY_TOKENS = 64
-CPU_WINDOW_TOKENS = 32
+CPU_WINDOW_TOKENS = 64
 CPU_SENSITIVITY_TOKENS = 16
 """A CPU reads a hundred tokens a second, where a GPU reads thousands."""
 POSITIONS = 4096

@@ -18,7 +18,7 @@ from app.engine.calibration import LayerConstants
 from app.engine.coded_cache import Coding
 from kernels import reference
 from kernels.codec import Codec
-from kernels.layout import BITS, MAX_CODE, MIN_CODE, SCALE_DTYPE, Layout
+from kernels.layout import BITS, MAX_CODE, MIN_CODE, SCALE_CHOICES, SCALE_DTYPE, Layout
 from kernels.rotation import Rotation, RotationKind
 
 SCALE_BITS = 8 * SCALE_DTYPE.size
@@ -78,7 +78,7 @@ class OurCoding:
     `lam`, the paper's lambda, can be put in.
 
     `group_size` 0 is one scale for a whole row. `lowest` is the lowest code: -8 with a scale that has a sign, as in the
-    format, or -7 with a positive one.
+    format, or -7 with a positive one. `choices` are the scales that are tried, with -8.
     """
 
     layer: int
@@ -88,11 +88,12 @@ class OurCoding:
     smooth: mx.array | None = None
     lam: mx.array | None = None
     lowest: int = MIN_CODE
+    choices: tuple[float, ...] = SCALE_CHOICES
 
     def __call__(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Code and decode. Shapes: `[B, Hk, L, D]` each."""
         rows, codec = mx.stack([keys, values]), self._codec(keys.shape[-1])
-        if self.group_size and self.lowest == MIN_CODE:
+        if self.group_size and (self.lowest, self.choices) == (MIN_CODE, SCALE_CHOICES):
             return reference.dequantize(codec, *reference.quantize(codec, rows), keys.dtype)
         x = rows.astype(mx.float32)
         if codec.mu is not None:
@@ -103,7 +104,7 @@ class OurCoding:
         x = codec.rotation.apply(x)
         if codec.lam is not None:
             x = x * codec.lam[:, None, :, None, :]
-        x = rounded(x, self.group_size or x.shape[-1], self.lowest)
+        x = rounded(x, self.group_size or x.shape[-1], self.lowest, self.choices)
         if codec.lam is not None:
             x = x / codec.lam[:, None, :, None, :]
         x = codec.rotation.invert(x)
@@ -131,11 +132,11 @@ class OurCoding:
         return {}
 
 
-def rounded(rows: mx.array, group_size: int, lowest: int) -> mx.array:
+def rounded(rows: mx.array, group_size: int, lowest: int, choices: tuple[float, ...] = SCALE_CHOICES) -> mx.array:
     """Round rows to four bits with one float16 scale for a group, and return what the codes stand for.
 
-    Codes run from `lowest`, -8 or -7, to 7. With -8 the value of largest magnitude in a group gets it, and the scale
-    its sign; with -7 scales are positive. The last group may be shorter, as in the format.
+    Codes run from `lowest`, -8 or -7, to 7. With -8 scales are those of the format, the best of `choices`; with -7 they
+    are positive, and the largest magnitude's code is 7. The last group may be shorter, as in the format.
 
     Shapes: `[..., D]` float32 in and out.
     """
@@ -143,10 +144,12 @@ def rounded(rows: mx.array, group_size: int, lowest: int) -> mx.array:
     padding = -dim % group_size
     padded = mx.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, padding)]) if padding else rows
     groups = padded.reshape(*rows.shape[:-1], -1, group_size)
-    low, high = groups.min(axis=-1, keepdims=True), groups.max(axis=-1, keepdims=True)
-    peak = mx.where(-low >= high, low, high) if lowest == MIN_CODE else -mx.maximum(-low, high)
-    scales = (peak / lowest).astype(SCALE_DTYPE).astype(mx.float32)
-    codes = mx.where(scales != 0, mx.clip(mx.round(groups / scales), lowest, MAX_CODE), 0)
+    if lowest == MIN_CODE:
+        codes, scales = reference.round_groups(groups, choices)
+        scales = scales[..., None].astype(mx.float32)
+    else:
+        scales = (mx.abs(groups).max(axis=-1, keepdims=True) / MAX_CODE).astype(SCALE_DTYPE).astype(mx.float32)
+        codes = mx.where(scales != 0, mx.clip(mx.round(groups / scales), lowest, MAX_CODE), 0)
     return (codes * scales).reshape(padded.shape)[..., :dim]
 
 
@@ -182,7 +185,18 @@ def our_variants(layers: Sequence[LayerConstants]) -> list[Variant]:
     variants = [
         *(_deployed(group_size, layers) for group_size in GROUP_SIZES),
         _ours("ours, one scale a row", "in place of groups", layers, lambda c: replace(c, group_size=0)),
-        _ours("ours g32, no code -8", "codes -7 to 7", layers, lambda c: replace(c, lowest=-MAX_CODE)),
+        _ours(
+            "ours g32, no choice of scales",
+            "the largest value of a group is always exact",
+            layers,
+            lambda c: replace(c, choices=SCALE_CHOICES[:1]),
+        ),
+        _ours(
+            "ours g32, no code -8",
+            "nor a choice of scales: codes -7 to 7",
+            layers,
+            lambda c: replace(c, lowest=-MAX_CODE),
+        ),
         _ours(
             "ours g32, no rotation",
             "everything else as deployed",

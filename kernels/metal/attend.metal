@@ -163,9 +163,9 @@
           low = min(low, simd_shuffle_xor(low, apart));
           high = max(high, simd_shuffle_xor(high, apart));
         }
-        const float rounded = (float)((half)((-low >= high ? low : high) / -8.0f));
-        const float step = fabs(rounded) <= 65504.0f ? rounded : NOT_A_NUMBER;
-        const float inverse = fabs(step) > 0.0f ? 1.0f / step : 0.0f;
+        const float scale = best_scale<8, G / 8>(coded, (-low >= high ? low : high) / -8.0f, 1.0f);
+        const float step = fabs(scale) <= 65504.0f ? scale : NOT_A_NUMBER;
+        const float inverse = inverse_of(step);
         uint packed = 0u;
         #pragma unroll
         for (int i = 0; i < 8; i++) {

@@ -179,8 +179,9 @@ def test_one_scale_for_a_head_of_one_group_is_ours_in_the_format() -> None:
 
 
 def test_the_largest_value_gets_the_lowest_code() -> None:
+    """Unless another scale is tried and found better."""
     rows = mx.array([[0.5, -0.25, 4.0, 0.0]])
-    assert rounded(rows, 4, MIN_CODE).tolist() == [[0.5, 0.0, 4.0, 0.0]]
+    assert rounded(rows, 4, MIN_CODE, (1.0,)).tolist() == [[0.5, 0.0, 4.0, 0.0]]
     assert rounded(rows, 4, -7)[0, 2].item() == pytest.approx(4.0, rel=1e-3)
     assert rounded(mx.zeros((1, 4)), 4, MIN_CODE).tolist() == [[0.0] * 4]
 
@@ -209,12 +210,13 @@ def test_every_ingredient_is_taken_away_once_and_layers_that_stay_fp16_count_as_
     made = {v.name: v.coding_of(0) for v in variants}
     assert made["ours g32, no rotation"].kind is RotationKind.IDENTITY  # type: ignore[union-attr]
     assert made["ours g32, no smoothing"].smooth is None  # type: ignore[union-attr]
+    assert made["ours g32, no choice of scales"].choices == (1.0,)  # type: ignore[union-attr]
     assert made["ours g32"].smooth is whole.smooth  # type: ignore[union-attr]
     assert [v.name for v in variants if v.coding_of(0).lam is not None] == ["ours g32, with lambda"]  # type: ignore
     for which, name in enumerate(("keys", "values")):
         mu = made[f"ours g32, {name} not centred"].mu  # type: ignore[union-attr]
         assert [bool((part == 0).all()) for part in mu] == [i == which for i in (0, 1)]
-    assert len({v.name for v in variants}) == len(variants) == 9
+    assert len({v.name for v in variants}) == len(variants) == 10
     assert {v.coding_of(2) for v in variants} == {None}
     report = measured(opened, variants[:1], Effort(1, 64))
     assert report.variants[0].bits_per_value == pytest.approx((4.5 + 4.5 + 32) / 3)
