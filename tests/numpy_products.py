@@ -1,8 +1,8 @@
 """Runs a module with NumPy's products in place of MLX's: `python -m tests.numpy_products MODULE [ARGUMENT...]`.
 
-On a CPU MLX multiplies matrices at some 4 GFLOP/s, NumPy at a hundred and more: a table of quality takes a third of the
-time. Linear layers, the logits and attention are replaced; all else, the codings among it, is MLX's. Inputs and results
-keep the model's type, sums are float32. Figures differ from MLX's own by rounding only.
+On a CPU MLX multiplies matrices at some 4 GFLOP/s, NumPy at a hundred and more: tables of quality take minutes instead
+of an hour. Linear layers, the logits and attention are replaced; all else, the codings among it, is MLX's. Inputs and
+results keep the model's type, sums are float32. Figures differ from MLX's own by rounding only.
 """
 
 import runpy
