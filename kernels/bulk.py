@@ -27,7 +27,7 @@ _MOST_THREADS = 1024
 _KEYS_VALUES = ("keys", "values", "table")
 _CODED = ("codes", "scales")
 _ROWS = ("numbers.h", "codes.h", "srft_rows.h")
-_ROW = ("numbers.h", "srft.h")
+_ROW = ("numbers.h", "codes.h", "srft.h")
 # As many threadgroups share an NVIDIA core as registers allow without spilling.
 _APPEND_ROWS = Source("nibble_append_rows", "append_rows.metal", _ROWS, _KEYS_VALUES, _CODED, resident(32 * _SIMDS, 10))
 _APPEND_ROW = Source("nibble_append_row", "append_row.metal", _ROW, _KEYS_VALUES, _CODED)

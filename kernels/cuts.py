@@ -136,7 +136,8 @@ def _bytes(cut: Cut, heads: int, head_dim: int) -> int:
     queries = 16 * 32 * quads * head_dim // 32 + 16 * quads
     ends = 4 * 2 * cut.simds * heads
     rooms = cut.simds if cut.simds * heads * head_dim <= 4096 else -(-cut.simds // 2)
-    new_tokens = _MOST_NEW_TOKENS * 2 * (head_dim // 2 + head_dim // 16)
+    # Codes, scales, and for each scale as many floats as choices, twice.
+    new_tokens = _MOST_NEW_TOKENS * 2 * (head_dim // 2 + head_dim // 16 + head_dim // 32 * 4 * 2 * 4)
     return queries + ends + 4 * max(rooms * heads, 2 * _MOST_NEW_TOKENS) * head_dim + new_tokens
 
 

@@ -2,7 +2,8 @@
 
 A row is one head's key or value of one token: `D` values. After centring, rotation and lambda it is cut into groups of
 `G` values along `D`; a group has one float16 scale and every value a code from -8 to 7 (`value = scale * code`). The
-scale has a sign: the value of largest magnitude gets the code -8, whichever side it is on.
+scale has a sign: the value of largest magnitude gets the code -8, whichever side it is on. Coding tries a few scales
+next to the one by which that value is exact, and takes the one by which the group's squared error is least.
 Codes are stored as nibbles `code + 8`, eight to a uint32 word, value `8 w + i` of the row in bits `4 i .. 4 i + 3` of
 word `w`. That is the order of MLX's own affine packing, so `mx.quantized_matmul` and `mx.dequantize` read the words as
 they are, with `bias = -8 * scale`.
@@ -23,6 +24,8 @@ CODE_OFFSET = 8
 ZERO_WORD = 0x88888888
 """Eight codes of value 0."""
 SCALE_DTYPE = mx.float16
+SCALE_CHOICES = (1.0, 61 / 64, 58 / 64, 70 / 64)
+"""The scales that are tried, in this order, as shares of the one by which the value of largest magnitude is exact."""
 GROUP_SIZES = (32, 64)
 
 

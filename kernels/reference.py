@@ -10,7 +10,17 @@ whatever reads it is NaN, never something that looks like a result. A group of z
 import mlx.core as mx
 
 from kernels.codec import Codec
-from kernels.layout import BITS, CODE_OFFSET, CODES_PER_WORD, MAX_CODE, MIN_CODE, SCALE_DTYPE, ZERO_WORD, Layout
+from kernels.layout import (
+    BITS,
+    CODE_OFFSET,
+    CODES_PER_WORD,
+    MAX_CODE,
+    MIN_CODE,
+    SCALE_CHOICES,
+    SCALE_DTYPE,
+    ZERO_WORD,
+    Layout,
+)
 
 MAX_QUERIES = 8
 """Most query tokens that are attended on the codes; longer chunks are prefill and use their exact keys and values."""
@@ -46,16 +56,33 @@ def pack(layout: Layout, rows: mx.array) -> tuple[mx.array, mx.array]:
     padding = layout.padded_dim - layout.head_dim
     if padding:
         rows = mx.pad(rows, [(0, 0)] * len(lead) + [(0, padding)])
-    groups = rows.reshape(*lead, layout.groups, layout.group_size)
-    low, high = groups.min(axis=-1), groups.max(axis=-1)
-    scales = (mx.where(-low >= high, low, high) / MIN_CODE).astype(SCALE_DTYPE)
-    scales = mx.where(mx.isfinite(scales), scales, mx.array(float("nan"), SCALE_DTYPE))
-    steps = scales.astype(mx.float32)[..., None]
-    # Comparisons with NaN are false, so a NaN scale takes the zero codes too.
-    codes = mx.where(mx.abs(steps) > 0, mx.clip(mx.round(groups / steps), MIN_CODE, MAX_CODE), 0)
+    codes, scales = round_groups(rows.reshape(*lead, layout.groups, layout.group_size))
     nibbles = (codes + CODE_OFFSET).astype(mx.uint32).reshape(*lead, layout.padded_words, CODES_PER_WORD)
     shifts = mx.arange(0, 32, BITS, dtype=mx.uint32)
     return (nibbles[..., : layout.words, :] << shifts).sum(axis=-1), scales
+
+
+def round_groups(groups: mx.array, choices: tuple[float, ...] = SCALE_CHOICES) -> tuple[mx.array, mx.array]:
+    """Round groups to codes by the best of the scales that `choices` names, as in `kernels.layout`.
+
+    Best is the least squared error in float32, and of equal ones the first.
+
+    Shapes: `[..., G]` float32 to codes `[..., G]` float32 and scales `[...]` float16.
+    """
+    low, high = groups.min(axis=-1), groups.max(axis=-1)
+    whole = mx.where(-low >= high, low, high) / MIN_CODE
+    tried = (whole[..., None] * mx.array(choices)).astype(SCALE_DTYPE)
+    steps = tried.astype(mx.float32)[..., None]
+    values = groups[..., None, :]
+    # Comparisons with NaN are false, so a NaN scale takes the zero codes too.
+    codes = mx.where(mx.abs(steps) > 0, mx.clip(mx.round(values / steps), MIN_CODE, MAX_CODE), 0)
+    errors = (values - codes * steps).square().sum(axis=-1)
+    # A scale that float16 cannot hold makes a NaN.
+    best = mx.where(mx.isnan(errors), mx.inf, errors).argmin(axis=-1, keepdims=True)
+    codes = mx.take_along_axis(codes, best[..., None], axis=-2)[..., 0, :]
+    scales = mx.take_along_axis(tried, best, axis=-1)[..., 0]
+    holds = mx.isfinite(tried[..., 0])
+    return mx.where(holds[..., None], codes, 0), mx.where(holds, scales, mx.array(float("nan"), SCALE_DTYPE))
 
 
 def unpack(layout: Layout, codes: mx.array, scales: mx.array) -> mx.array:

@@ -33,7 +33,7 @@ class TextSource:
     """Of the file; "" for the bundled texts."""
 
 
-MOST_PASSES = 15
+MOST_PASSES = 17
 """How often a window is read at most: with the model's own cache, and with every variant."""
 
 

@@ -100,8 +100,8 @@ def _caches(model: Any, reasons: Sequence[str], group_size: int, constants: Sequ
 
 def _counterpart(cache: Any, layer: int, group_size: int, constants: LayerConstants) -> Int4Cache:
     if type(cache) is RotatingKVCache:
-        return Int4RotatingKVCache(layer, cache.max_size, group_size, mu=constants.mu, lam=constants.lam)
-    return Int4KVCache(layer, group_size, mu=constants.mu, lam=constants.lam)
+        return Int4RotatingKVCache(layer, cache.max_size, group_size, mu=constants.mu, smooth=constants.smooth)
+    return Int4KVCache(layer, group_size, mu=constants.mu, smooth=constants.smooth)
 
 
 def _not_replaceable(cache: Any) -> str:

@@ -21,7 +21,7 @@ from app.paths import move_aside
 _log = logging.getLogger(__name__)
 
 FORMAT = "nibble-calibration"
-VERSION = 1
+VERSION = 2
 _SAMPLE_BYTES = 1024
 
 
@@ -81,8 +81,7 @@ class CalibrationStore:
         arrays = {
             f"{layer}.{name}": array
             for layer, constants in enumerate(calibration.layers)
-            for name, array in (("mu", constants.mu), ("lam", constants.lam))
-            if array is not None
+            for name, array in constants.arrays.items()
         }
         contents = {
             "source": calibration.source,
@@ -115,13 +114,17 @@ def _calibration(arrays: dict[str, mx.array], metadata: dict[str, str], layers: 
     if len(reasons) != layers:
         raise ValueError(f"it has {len(reasons)} layers, the model {layers}")
     for name, array in arrays.items():
-        fits = array.ndim == 3 and array.shape[0] == 2 and array.dtype == mx.float32
-        least = 0.0 if name.endswith("lam") else -math.inf
+        of_keys_only = name.endswith(".smooth")
+        shaped = array.ndim == 2 if of_keys_only else array.ndim == 3 and array.shape[0] == 2
+        fits = shaped and array.dtype == mx.float32
+        least = -math.inf if name.endswith(".mu") else 0.0
         if not fits or not (mx.isfinite(array) & (array > least)).all().item():
             raise ValueError(f"{name} holds no constants of a layer")
     return Calibration(
         tuple(
-            LayerConstants(arrays.get(f"{layer}.mu"), arrays.get(f"{layer}.lam"), str(reason))
+            LayerConstants(
+                arrays.get(f"{layer}.mu"), arrays.get(f"{layer}.smooth"), arrays.get(f"{layer}.lam"), str(reason)
+            )
             for layer, reason in enumerate(reasons)
         ),
         metadata["source"],

@@ -18,7 +18,7 @@ from app.engine.calibration import LayerConstants
 from app.engine.coded_cache import Coding
 from kernels import reference
 from kernels.codec import Codec
-from kernels.layout import BITS, MAX_CODE, MIN_CODE, SCALE_DTYPE, Layout
+from kernels.layout import BITS, MAX_CODE, MIN_CODE, SCALE_CHOICES, SCALE_DTYPE, Layout
 from kernels.rotation import Rotation, RotationKind
 
 SCALE_BITS = 8 * SCALE_DTYPE.size
@@ -73,34 +73,43 @@ class AffineCoding:
 
 @dataclass(frozen=True, eq=False)
 class OurCoding:
-    """Nibble's int4 of one layer: centre, rotate, scale by lambda, round in groups. Any part can be left out.
+    """Nibble's int4 of one layer: centre, smooth keys, rotate, round in groups. Any part can be left out.
+
+    `lam`, the paper's lambda, can be put in.
 
     `group_size` 0 is one scale for a whole row. `lowest` is the lowest code: -8 with a scale that has a sign, as in the
-    format, or -7 with a positive one.
+    format, or -7 with a positive one. `choices` are the scales that are tried, with -8.
     """
 
     layer: int
     group_size: int = 32
     kind: RotationKind = RotationKind.SRFT
     mu: mx.array | None = None
+    smooth: mx.array | None = None
     lam: mx.array | None = None
     lowest: int = MIN_CODE
+    choices: tuple[float, ...] = SCALE_CHOICES
 
     def __call__(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Code and decode. Shapes: `[B, Hk, L, D]` each."""
         rows, codec = mx.stack([keys, values]), self._codec(keys.shape[-1])
-        if self.group_size and self.lowest == MIN_CODE:
+        if self.group_size and (self.lowest, self.choices) == (MIN_CODE, SCALE_CHOICES):
             return reference.dequantize(codec, *reference.quantize(codec, rows), keys.dtype)
         x = rows.astype(mx.float32)
         if codec.mu is not None:
             x = x - codec.mu[:, None, :, None, :]
+        smooth = None if codec.smooth is None else mx.stack([codec.smooth, mx.ones_like(codec.smooth)])
+        if smooth is not None:
+            x = x / smooth[:, None, :, None, :]
         x = codec.rotation.apply(x)
         if codec.lam is not None:
             x = x * codec.lam[:, None, :, None, :]
-        x = rounded(x, self.group_size or x.shape[-1], self.lowest)
+        x = rounded(x, self.group_size or x.shape[-1], self.lowest, self.choices)
         if codec.lam is not None:
             x = x / codec.lam[:, None, :, None, :]
         x = codec.rotation.invert(x)
+        if smooth is not None:
+            x = x * smooth[:, None, :, None, :]
         if codec.mu is not None:
             x = x + codec.mu[:, None, :, None, :]
         x = x.astype(keys.dtype)
@@ -114,7 +123,8 @@ class OurCoding:
 
     def _codec(self, head_dim: int) -> Codec:
         return self._codecs.setdefault(
-            head_dim, Codec(Rotation(self.kind, head_dim, self.layer), self.group_size or 32, self.mu, self.lam)
+            head_dim,
+            Codec(Rotation(self.kind, head_dim, self.layer), self.group_size or 32, self.mu, self.lam, self.smooth),
         )
 
     @cached_property
@@ -122,11 +132,11 @@ class OurCoding:
         return {}
 
 
-def rounded(rows: mx.array, group_size: int, lowest: int) -> mx.array:
+def rounded(rows: mx.array, group_size: int, lowest: int, choices: tuple[float, ...] = SCALE_CHOICES) -> mx.array:
     """Round rows to four bits with one float16 scale for a group, and return what the codes stand for.
 
-    Codes run from `lowest`, -8 or -7, to 7. With -8 the value of largest magnitude in a group gets it, and the scale
-    its sign; with -7 scales are positive. The last group may be shorter, as in the format.
+    Codes run from `lowest`, -8 or -7, to 7. With -8 scales are those of the format, the best of `choices`; with -7 they
+    are positive, and the largest magnitude's code is 7. The last group may be shorter, as in the format.
 
     Shapes: `[..., D]` float32 in and out.
     """
@@ -134,10 +144,12 @@ def rounded(rows: mx.array, group_size: int, lowest: int) -> mx.array:
     padding = -dim % group_size
     padded = mx.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, padding)]) if padding else rows
     groups = padded.reshape(*rows.shape[:-1], -1, group_size)
-    low, high = groups.min(axis=-1, keepdims=True), groups.max(axis=-1, keepdims=True)
-    peak = mx.where(-low >= high, low, high) if lowest == MIN_CODE else -mx.maximum(-low, high)
-    scales = (peak / lowest).astype(SCALE_DTYPE).astype(mx.float32)
-    codes = mx.where(scales != 0, mx.clip(mx.round(groups / scales), lowest, MAX_CODE), 0)
+    if lowest == MIN_CODE:
+        codes, scales = reference.round_groups(groups, choices)
+        scales = scales[..., None].astype(mx.float32)
+    else:
+        scales = (mx.abs(groups).max(axis=-1, keepdims=True) / MAX_CODE).astype(SCALE_DTYPE).astype(mx.float32)
+        codes = mx.where(scales != 0, mx.clip(mx.round(groups / scales), lowest, MAX_CODE), 0)
     return (codes * scales).reshape(padded.shape)[..., :dim]
 
 
@@ -173,16 +185,29 @@ def our_variants(layers: Sequence[LayerConstants]) -> list[Variant]:
     variants = [
         *(_deployed(group_size, layers) for group_size in GROUP_SIZES),
         _ours("ours, one scale a row", "in place of groups", layers, lambda c: replace(c, group_size=0)),
-        _ours("ours g32, no code -8", "codes -7 to 7", layers, lambda c: replace(c, lowest=-MAX_CODE)),
+        _ours(
+            "ours g32, no choice of scales",
+            "the largest value of a group is always exact",
+            layers,
+            lambda c: replace(c, choices=SCALE_CHOICES[:1]),
+        ),
+        _ours(
+            "ours g32, no code -8",
+            "nor a choice of scales: codes -7 to 7",
+            layers,
+            lambda c: replace(c, lowest=-MAX_CODE),
+        ),
         _ours(
             "ours g32, no rotation",
-            "and no lambda, which is the rotated channels' own",
+            "everything else as deployed",
             layers,
-            lambda c: replace(c, kind=RotationKind.IDENTITY, lam=None),
+            lambda c: replace(c, kind=RotationKind.IDENTITY),
         ),
     ]
-    if any(constants.lam is not None for constants in some):
-        variants.append(_ours("ours g32, no lambda", "centred only", layers, lambda c: replace(c, lam=None)))
+    if any(constants.smooth is not None for constants in some):
+        variants.append(
+            _ours("ours g32, no smoothing", "keys not divided by factors", layers, lambda c: replace(c, smooth=None))
+        )
     if any(constants.mu is not None for constants in some):
         for which, name in enumerate(("keys", "values")):
             variants.append(
@@ -193,6 +218,12 @@ def our_variants(layers: Sequence[LayerConstants]) -> list[Variant]:
                     lambda c, which=which: replace(c, mu=_without(c.mu, which)),  # type: ignore[misc]
                 )
             )
+    if any(constants.lam is not None for constants in some):
+        variants.append(
+            Variant(
+                "ours g32, with lambda", "and the paper's lambda besides", lambda layer: _with_lambda(layers, layer)
+            )
+        )
     return variants
 
 
@@ -213,10 +244,20 @@ def _ours(
     change: Callable[[OurCoding], OurCoding] = lambda coding: coding,
 ) -> Variant:
     def coding_of(layer: int) -> OurCoding | None:
-        constants = layers[layer]
-        return None if constants.reason else change(OurCoding(layer, mu=constants.mu, lam=constants.lam))
+        coding = deployed_coding(layer, layers[layer])
+        return None if coding is None else change(coding)
 
     return Variant(name, description, coding_of)
+
+
+def deployed_coding(layer: int, constants: LayerConstants, group_size: int = 32) -> OurCoding | None:
+    """Return what a layer's int4 cache does to its rows, or None where the layer is to stay fp16."""
+    return None if constants.reason else OurCoding(layer, group_size, mu=constants.mu, smooth=constants.smooth)
+
+
+def _with_lambda(layers: Sequence[LayerConstants], layer: int) -> OurCoding | None:
+    coding = deployed_coding(layer, layers[layer])
+    return None if coding is None else replace(coding, lam=layers[layer].lam)
 
 
 def _without(mu: mx.array | None, which: int) -> mx.array | None:

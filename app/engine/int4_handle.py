@@ -1,4 +1,4 @@
-"""What an int4 cache hands to a model in place of its keys and values."""
+"""What an int4 cache, or one that calibrates, hands to a model in place of its keys and values."""
 
 from collections.abc import Callable
 from typing import Any

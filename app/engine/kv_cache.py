@@ -53,13 +53,13 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
         group_size: int = 32,
         kind: RotationKind = RotationKind.SRFT,
         mu: mx.array | None = None,
-        lam: mx.array | None = None,
+        smooth: mx.array | None = None,
     ) -> None:
         self.layer = layer
         self.group_size = group_size
         self.kind = kind
         self.mu = mu
-        self.lam = lam
+        self.smooth = smooth
         self.offset = 0
         self.buffers = KVBuffers()
         self.head_dim = 0
@@ -81,7 +81,7 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
         """The layer's codec; known from the first token on, or from a loaded state."""
         if self._codec is None:
             rotation = Rotation(self.kind, self.head_dim, self.layer)
-            self._codec = Codec(rotation, self.group_size, self.mu, self.lam)
+            self._codec = Codec(rotation, self.group_size, self.mu, smooth=self.smooth)
         return self._codec
 
     @property
@@ -96,12 +96,12 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
             self.kind.value,
             self.head_dim,
             self.mu,
-            self.lam,
+            self.smooth,
         )
 
     @state.setter
     def state(self, state: tuple[Any, ...]) -> None:
-        codes, scales, self.offset, self.layer, self.group_size, kind, self.head_dim, self.mu, self.lam = state
+        codes, scales, self.offset, self.layer, self.group_size, kind, self.head_dim, self.mu, self.smooth = state
         self.buffers = KVBuffers(codes, scales)
         self.kind = RotationKind(kind)
         self._forget_what_ran()

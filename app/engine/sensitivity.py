@@ -26,7 +26,7 @@ class _Constants(Protocol):
     @property
     def mu(self) -> mx.array | None: ...
     @property
-    def lam(self) -> mx.array | None: ...
+    def smooth(self) -> mx.array | None: ...
 
 
 def kl_of_layers(
@@ -67,7 +67,7 @@ def coding(layer: int, constants: _Constants, group_size: int = GROUP_SIZES[0]) 
 
     def code(keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         rotation = Rotation(RotationKind.SRFT, keys.shape[-1], layer)
-        codec = Codec(rotation, group_size, constants.mu, constants.lam)
+        codec = Codec(rotation, group_size, constants.mu, smooth=constants.smooth)
         return dispatch.dequantize(codec, *dispatch.quantize(codec, keys, values), keys.dtype)
 
     return code

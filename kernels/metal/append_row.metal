@@ -14,6 +14,7 @@
   SHARED(float, roots, 2 * D);
   SHARED(float, lows, SIMDS);
   SHARED(float, highs, SIMDS);
+  SHARED(float, errors, SCALE_CHOICES * SIMDS);
   const int d = thread_index_in_threadgroup;
   const int lane = thread_index_in_simdgroup;
   const int simd = simdgroup_index_in_threadgroup;
@@ -57,7 +58,25 @@
     group_low = min(group_low, lows[i]);
     group_high = max(group_high, highs[i]);
   }
-  float step = (float)((half)((-group_low >= group_high ? group_low : group_high) / -8.0f));
+  const float whole = (-group_low >= group_high ? group_low : group_high) / -8.0f;
+  #pragma unroll
+  for (int i = 0; i < SCALE_CHOICES; i++) {
+    const float tried = scale_tried(whole, i);
+    const float error = simd_sum(squared_error(y, tried, inverse_of(tried)));
+    if (lane == 0) errors[i * SIMDS + simd] = error;
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  float step = 0.0f;
+  float least = 0.0f;
+  #pragma unroll
+  for (int i = 0; i < SCALE_CHOICES; i++) {
+    float error = errors[i * SIMDS + first];
+    for (int j = first + 1; j < min(first + GROUP_SIMDS, SIMDS); j++) error += errors[i * SIMDS + j];
+    if (i == 0 || error < least) {
+      step = scale_tried(whole, i);
+      least = error;
+    }
+  }
   step = fabs(step) <= 65504.0f ? step : NOT_A_NUMBER;
   const float code = fabs(step) > 0.0f ? min(max(rint(y / step), -8.0f), 7.0f) : 0.0f;
   uint word = (uint)((int)code + 8) << (4 * (lane & 7));

@@ -181,7 +181,8 @@
         low[w] = min(low[w], simd_shuffle_xor(low[w], o));
         high[w] = max(high[w], simd_shuffle_xor(high[w], o));
       }
-      const float step = (float)((half)((-low[w] >= high[w] ? low[w] : high[w]) * (ROW_NORM / -8.0f)));
+      const float whole = (-low[w] >= high[w] ? low[w] : high[w]) * (ROW_NORM / -8.0f);
+      const float step = best_scale<8 * SAME, GROUP_LANES>(y[w], whole, ROW_NORM);
       #pragma unroll
       for (int i = 0; i < SAME; i++) {
         // Every y is a sum over the whole row: one NaN or infinity there, and none of them is finite.
@@ -189,24 +190,13 @@
         factors[w + i] = ROW_NORM * (1.0f / step);
       }
     }
-    // A scale that half holds with few bits only may be far too small for its group.
-    if (min(min(fabs(steps[0]), fabs(steps[1])), min(fabs(steps[2]), fabs(steps[3]))) < 6.1035156e-5f) {
-      #pragma unroll
-      for (int w = 0; w < 4; w++) {
-        const float one_end = steps[w] * (-8.0f / ROW_NORM);
-        const float other_end = steps[w] * (7.0f / ROW_NORM);
-        #pragma unroll
-        for (int i = 0; i < 8; i++) {
-          y[w][i] = min(max(y[w][i], min(one_end, other_end)), max(one_end, other_end));
-        }
-      }
-    }
     #pragma unroll
     for (int w = 0; w < 4; w++) {
       uint word = 0u;
       #pragma unroll
       for (int i = 7; i >= 0; i--) {
-        const float code = min(fma(y[w][i], factors[w], as_type<float>(ROUNDER)), as_type<float>(ROUNDER + 7u));
+        const float code = min(max(fma(y[w][i], factors[w], as_type<float>(ROUNDER)), as_type<float>(ROUNDER - 8u)),
+                               as_type<float>(ROUNDER + 7u));
         word = (word << 4) + as_type<uint>(code);
       }
       // Less what ROUNDER has added, and 8 more for each code.

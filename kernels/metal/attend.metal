@@ -35,6 +35,8 @@
   SHARED(float, tops, SIMDS * HEADS);
   SHARED(float, shares, SIMDS * HEADS);
   SHARED(float4, total_packs, (ROOMS * HEADS > 2 * L ? ROOMS * HEADS : 2 * L) * D / 4);
+  SHARED(float, scales_tried, 2 * L * N * SCALE_CHOICES);
+  SHARED(float, scale_errors, 2 * L * N * SCALE_CHOICES);
   SHARED(uint, new_codes, 2 * L * W);
   SHARED(half, new_scales, 2 * L * N);
   SHARED_POINTER(float) totals = (SHARED_POINTER(float))total_packs;
@@ -175,17 +177,13 @@
     }
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  if (fresh) {
-    // Code the new rows, a word a lane.
-    #pragma unroll
-    for (int w = 0; w < 2 * L * W; w += 32) {
-      const int word = min(w + lane, 2 * L * W - 1);
-      const int which = word / W % 2;
-      const int token = word / W / 2;
+  if (last) {
+    // Code the new rows, a word a lane. Every SIMD-group of the block tries one scale for 32 words.
+    for (int tried = simd; tried < (2 * L * W + 31) / 32 * SCALE_CHOICES; tried += SIMDS) {
+      const int word = min(tried / SCALE_CHOICES * 32 + lane, 2 * L * W - 1);
       float x[8];
       #pragma unroll
       for (int i = 0; i < 8; i++) x[i] = totals[word * 8 + i];
-      // Every value is a sum over the whole row: one NaN or infinity there, and none of them is finite.
       float low = x[0];
       float high = x[0];
       #pragma unroll
@@ -198,16 +196,41 @@
         low = min(low, simd_shuffle_xor(low, apart));
         high = max(high, simd_shuffle_xor(high, apart));
       }
-      const float rounded = (float)((half)((-low >= high ? low : high) / -8.0f));
-      const float step = fabs(rounded) <= 65504.0f ? rounded : NOT_A_NUMBER;
-      const float inverse = fabs(step) > 0.0f ? 1.0f / step : 0.0f;
+      const float scale = scale_tried((-low >= high ? low : high) / -8.0f, tried % SCALE_CHOICES);
+      const float error = group_error<8, G / 8>(x, scale, 1.0f);
+      if (word % (G / 8) == 0) {
+        scales_tried[word / (G / 8) * SCALE_CHOICES + tried % SCALE_CHOICES] = scale;
+        scale_errors[word / (G / 8) * SCALE_CHOICES + tried % SCALE_CHOICES] = error;
+      }
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+  }
+  if (fresh) {
+    #pragma unroll
+    for (int w = 0; w < 2 * L * W; w += 32) {
+      const int word = min(w + lane, 2 * L * W - 1);
+      const int group = word / (G / 8) * SCALE_CHOICES;
+      float scale = scales_tried[group];
+      float least = scale_errors[group];
+      #pragma unroll
+      for (int i = 1; i < SCALE_CHOICES; i++) {
+        if (scale_errors[group + i] < least) {
+          scale = scales_tried[group + i];
+          least = scale_errors[group + i];
+        }
+      }
+      // Every value is a sum over the whole row: one NaN or infinity there, and none of them is finite.
+      const float step = fabs(scale) <= 65504.0f ? scale : NOT_A_NUMBER;
+      const float inverse = inverse_of(step);
       uint packed = 0u;
       #pragma unroll
       for (int i = 0; i < 8; i++) {
-        const float code = min(max(rint(x[i] * inverse), -8.0f), 7.0f);
+        const float code = min(max(rint(totals[word * 8 + i] * inverse), -8.0f), 7.0f);
         packed |= (uint)((int)code + 8) << (4 * i);
       }
       if (w + lane < 2 * L * W) {
+        const int which = word / W % 2;
+        const int token = word / W / 2;
         const int at = (which * L + token) * W + word % W;
         const size_t out = ((which == 0 ? key_row : value_row) + row + token) * W + word % W;
         new_codes[at] = packed;

@@ -1,3 +1,44 @@
+// The scales that coding tries for a group, in this order, as shares of the one by which the value of largest magnitude
+// gets the code -8: kernels/layout.py has the same.
+#define SCALE_CHOICES 4
+inline float scale_choice(int i) { return i == 0 ? 1.0f : i == 1 ? 0.953125f : i == 2 ? 0.90625f : 1.09375f; }
+// One of them, of which `whole` is the first before it is rounded to half.
+inline float scale_tried(float whole, int i) { return (float)((half)(whole * scale_choice(i))); }
+inline float inverse_of(float step) { return fabs(step) > 0.0f ? 1.0f / step : 0.0f; }
+// A value's squared error in codes of `step`: NaN where half cannot hold the step, which is less than no other.
+inline float squared_error(float x, float step, float inverse) {
+  const float gap = fma(-min(max(rint(x * inverse), -8.0f), 7.0f), step, x);
+  return gap * gap;
+}
+// The squared error of a group in codes of `scale`. A lane holds COUNT of the group's values, LANES lanes that differ in
+// the low bits of their number hold the group. Values are x * norm.
+template <int COUNT, int LANES>
+inline float group_error(const thread float* x, float scale, float norm) {
+  const float step = scale * (1.0f / norm);
+  const float inverse = inverse_of(step);
+  float error = 0.0f;
+  #pragma unroll
+  for (int j = 0; j < COUNT; j++) error += squared_error(x[j], step, inverse);
+  #pragma unroll
+  for (int apart = 1; apart < LANES; apart *= 2) error += simd_shuffle_xor(error, apart);
+  return error;
+}
+// The tried scale of least squared error, the first of equals.
+template <int COUNT, int LANES>
+inline float best_scale(const thread float* x, float whole, float norm) {
+  float best = scale_tried(whole, 0);
+  float least = group_error<COUNT, LANES>(x, best, norm);
+  #pragma unroll
+  for (int i = 1; i < SCALE_CHOICES; i++) {
+    const float scale = scale_tried(whole, i);
+    const float error = group_error<COUNT, LANES>(x, scale, norm);
+    if (error < least) {
+      best = scale;
+      least = error;
+    }
+  }
+  return best;
+}
 // Nibbles to half2 without an integer-to-float conversion: a nibble put into the mantissa of 1024 is 1024 + nibble.
 // codes_0_4 gives the codes of the word's values 0 and 4, codes_1_5 those of 1 and 5; of `word >> 8`: 2 and 6, 3 and 7.
 inline half2 codes_0_4(uint word) {

@@ -1,7 +1,6 @@
-"""Calibration: its statistics, what it does to a model with Qwen2's disease, and that nothing stale is ever used."""
+"""Calibration: its statistics, and what it does to a model with Qwen2's disease."""
 
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
@@ -11,7 +10,7 @@ from mlx_lm.models.cache import KVCache
 
 from app.chat.figures import LayerNote
 from app.chat.options import CacheMode
-from app.engine import calibration, model_folder, sensitivity
+from app.engine import calibration, sensitivity
 from app.engine.cache_plan import CachePlan, make_caches, plan_cache
 from app.engine.calibration import (
     Calibration,
@@ -20,18 +19,18 @@ from app.engine.calibration import (
     LayerConstants,
     Moments,
     calibrate,
+    factors,
     start,
 )
-from app.engine.calibration_store import CalibrationStore, fingerprint
 from app.engine.kv_cache import Int4Cache
-from app.engine.model_folder import Calibrating, OpenModel, open_model
 from app.engine.sensitivity import TOO_SENSITIVE, beyond_budget, coding, kl_of_layers, sensitive_layers
 from app.engine.window_cache import as_they_are, window_caches
 from app.resources import calibration_text_path
 from kernels import dispatch
 from kernels.rotation import Rotation, RotationKind
+from tests.diseases import outliers
 from tests.engine.coded_cache import CodedKVCache
-from tests.tiny_model import build_model, write_tiny_model
+from tests.tiny_model import build_model
 
 TEXT = "It was the best of times, it was the worst of times; " * 30
 
@@ -61,27 +60,83 @@ def fast(model: Any, plan: CachePlan, **options: Any) -> Calibration:
 def test_moments_are_those_of_all_rows_together() -> None:
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(2, 3, 90, 64)) * np.linspace(0.1, 3, 64) + 50 * rng.normal(size=(2, 3, 1, 64))
+    queries, seen = rng.normal(size=(1, 6, 50, 64)) * np.linspace(2, 0.1, 64), []
     moments = Moments(layer=5)
     for piece in (rows[:, :, :40], rows[:, :, 40:43], rows[:, :, 43:]):
         keys, values = mx.array(piece[:1].astype(np.float32)), mx.array(piece[1:].astype(np.float32))
         moments.add(keys, values)
+        moments.add_queries(mx.array(queries[:, :, : piece.shape[2]].astype(np.float32)))
+        seen.append(queries[0, :, : piece.shape[2]])
     rows = rows.astype(np.float32).astype(np.float64)
     rotation = Rotation(RotationKind.SRFT, 64, 5)
     mean = rows.mean(axis=2)
-    rotated = ((rows - mean[:, :, None]) * np.array(rotation.signs)) @ np.array(rotation.base, np.float64)
+    energy = (np.concatenate(seen, axis=1).reshape(3, 2, -1, 64) ** 2).sum(axis=(1, 2))
+    smooth = (rows[0].var(axis=1) / energy) ** 0.25
+    smooth /= np.exp(np.log(smooth).mean(-1, keepdims=True))
+    deviations = (rows - mean[:, :, None]) / np.stack([smooth, np.ones((3, 64))])[:, :, None]
+    rotated = (deviations * np.array(rotation.signs)) @ np.array(rotation.base, np.float64)
     lam = (rotated**2).mean(axis=2) ** -0.25
     constants = moments.constants()
     np.testing.assert_allclose(np.array(constants.mu), mean, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.array(constants.smooth), smooth, rtol=1e-4)
     np.testing.assert_allclose(np.array(constants.lam), lam / lam.mean(-1, keepdims=True), rtol=1e-4)
 
 
-def test_rows_that_never_change_have_a_lambda_all_the_same() -> None:
+@pytest.mark.parametrize("query", [0.0, 1.0])
+def test_rows_that_never_change_have_factors_all_the_same(query: float) -> None:
     moments = Moments(layer=0)
     moments.add(mx.ones((1, 1, 8, 32)), mx.zeros((1, 1, 8, 32)))
+    moments.add_queries(mx.full((1, 2, 8, 32), query))
     constants = moments.constants()
+    assert constants.smooth is not None
+    assert mx.allclose(constants.smooth, mx.ones((1, 32)), atol=1e-5).item()
     assert constants.lam is not None
     assert mx.isfinite(constants.lam).all().item()
     assert (constants.lam > 0).all().item()
+
+
+def test_no_smaller_error_is_found_beside_the_factors() -> None:
+    """The model of `factors`, in float64: no step in any direction makes the error of the scores smaller."""
+    rng = np.random.default_rng(3)
+    variance, energy = np.exp(rng.normal(size=(2, 2, 48)))
+
+    def error(smooth: np.ndarray) -> np.ndarray:
+        return (energy * smooth**2).sum(-1) * (variance / smooth**2).sum(-1)
+
+    best = np.array(factors(mx.array(variance.astype(np.float32)), mx.array(energy.astype(np.float32))), np.float64)
+    assert (error(best) < 0.9 * error(np.ones_like(best))).all()
+    for _ in range(50):
+        assert (error(best * np.exp(0.05 * rng.normal(size=best.shape))) > error(best)).all()
+
+
+def test_factors_undo_outliers_exactly_and_a_dead_channel_keeps_them_bounded() -> None:
+    """Keys of which some channels are f times as large and queries of which they are as much smaller."""
+    variance, energy = mx.random.uniform(0.5, 2.0, (2, 2, 32), key=mx.random.key(6))
+    disease = mx.where(mx.arange(32) % 8 == 3, 32.0, 1.0)
+    healthy, ill = factors(variance, energy), factors(variance * disease**2, energy / disease**2)
+    ratio = np.array(ill / healthy)
+    np.testing.assert_allclose(ratio / ratio[:, :1], np.tile(np.array(disease), (2, 1)), rtol=1e-4)
+    variance[:, 0], energy[:, 1] = 0.0, 0.0
+    dead = np.array(factors(variance, energy))
+    assert np.isfinite(dead).all()
+    assert (dead.max(-1) / dead.min(-1) < 1000).all()
+
+
+def test_queries_are_those_that_attend() -> None:
+    """GQA included: what the windows show is what mlx-lm's own attention gets, and a handle changes no logits."""
+    model = build_model("qwen2")
+    plan = plan_cache(model)
+    shown: list[tuple[int, mx.array]] = []
+    caches = window_caches(
+        model, plan.reasons, lambda _: as_they_are, 9, lambda layer: lambda q: shown.append((layer, q))
+    )
+    tokens = mx.array([Bytes().encode(TEXT)[:20]])
+    model(tokens, cache=caches)
+    attention = model.layers[0].self_attn
+    x = model.layers[0].input_layernorm(model.model.embed_tokens(tokens))
+    q = attention.q_proj(x).reshape(1, 20, attention.n_heads, -1).swapaxes(1, 2)
+    assert [layer for layer, _ in shown] == [0, 1, 2]
+    assert mx.allclose(shown[0][1], attention.rope(q, offset=9), atol=1e-5).item()
 
 
 def test_rows_are_those_that_the_cache_gets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,18 +226,29 @@ def test_start_knows_nothing_of_a_model_without_a_bias() -> None:
 def test_calibration_makes_the_cache_of_a_diseased_model_agree_with_float() -> None:
     model = diseased()
     plan = plan_cache(model)
+    assert logit_error(model, plan, fast(model, plan)) < logit_error(model, plan, None) / 3
+
+
+def test_calibration_makes_a_model_with_outlier_channels_as_good_as_the_healthy_one() -> None:
+    model = build_model("qwen2")
+    plan = plan_cache(model)
+    healthy = logit_error(model, plan, fast(model, plan))
+    outliers(model, 32.0, (1, 5, 9))
+    made = fast(model, plan)
+    assert logit_error(model, plan, made) < 1.3 * healthy
+    unsmoothed = replace(made, layers=tuple(replace(c, smooth=None) for c in made.layers))
+    assert logit_error(model, plan, unsmoothed) > 5 * healthy
+
+
+def logit_error(model: Any, plan: CachePlan, calibrated: Calibration | None) -> float:
+    """Return how far a decode step's logits are from those with float caches."""
     tokens = mx.array([list(range(20, 180))])
-
-    def error(calibrated: Calibration | None) -> float:
-        caches = make_caches(model, plan, CacheMode.INT4, 32, calibrated)
-        model(tokens, cache=caches)
-        got = model(mx.array([[7]]), cache=caches)
-        return float(mx.linalg.norm(got - right).item())  # type: ignore[arg-type]
-
     floats = [KVCache() for _ in range(3)]
+    caches = make_caches(model, plan, CacheMode.INT4, 32, calibrated)
     model(tokens, cache=floats)
-    right = model(mx.array([[7]]), cache=floats)
-    assert error(fast(model, plan)) < error(None) / 3
+    model(tokens, cache=caches)
+    right, got = (model(mx.array([[7]]), cache=c) for c in (floats, caches))
+    return float(mx.linalg.norm(got - right).item())  # type: ignore[arg-type]
 
 
 class CalibratedOracle(CodedKVCache):
@@ -290,133 +356,3 @@ def test_the_bundled_text_is_prose_of_known_origin() -> None:
     passages = text.split("\n\n\n")
     assert len(passages) == 10
     assert all(", by " in passage.splitlines()[0] for passage in passages)
-
-
-# The store
-
-
-@pytest.fixture
-def kept(tmp_path: Path) -> tuple[CalibrationStore, Calibration]:
-    store = CalibrationStore(tmp_path / "calibrations")
-    rows = mx.random.normal((2, 2, 32), key=mx.random.key(0))
-    made = Calibration(
-        (LayerConstants(rows, rows.abs() + 1), LayerConstants(reason="so"), LayerConstants(rows)), "s", ("r",)
-    )
-    store.save("a" * 32, "text", made)
-    return store, made
-
-
-def test_what_was_stored_comes_back_bit_by_bit(kept: tuple[CalibrationStore, Calibration]) -> None:
-    store, made = kept
-    loaded = store.load("a" * 32, "text", 3)
-    assert loaded is not None
-    assert (loaded.source, loaded.remarks) == (made.source, made.remarks)
-    for got, right in zip(loaded.layers, made.layers, strict=True):
-        assert got.reason == right.reason
-        for a, b in ((got.mu, right.mu), (got.lam, right.lam)):
-            assert (a is None) == (b is None)
-            assert a is None or b is None or np.array(a).tobytes() == np.array(b).tobytes()
-    assert [p.name for p in store.path("").parent.iterdir()] == ["a" * 32 + ".safetensors"]
-
-
-def test_nothing_of_another_model_or_text_is_used(kept: tuple[CalibrationStore, Calibration]) -> None:
-    store, _ = kept
-    assert store.load("b" * 32, "text", 3) is None
-    assert store.load("a" * 32, "another text", 3) is None
-    store.path("a" * 32).rename(store.path("b" * 32))
-    assert store.load("b" * 32, "text", 3) is None
-    assert store.path("b" * 32).exists()
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def scribble(path: Path) -> None:
-    path.write_bytes(b"nothing")
-
-
-def not_finite(path: Path) -> None:
-    arrays, metadata = mx.load(str(path), return_metadata=True)
-    arrays["0.mu"] = mx.full((2, 2, 32), float("nan"))
-    mx.save_safetensors(str(path), arrays, metadata)
-
-
-def no_reasons(path: Path) -> None:
-    arrays, metadata = mx.load(str(path), return_metadata=True)
-    del metadata["reasons"]
-    mx.save_safetensors(str(path), arrays, metadata)
-
-
-@pytest.mark.parametrize("spoil", [cut, scribble, not_finite, no_reasons])
-def test_a_corrupt_file_is_moved_aside(
-    spoil: Callable[[Path], None], kept: tuple[CalibrationStore, Calibration]
-) -> None:
-    store, made = kept
-    spoil(store.path("a" * 32))
-    assert store.load("a" * 32, "text", 3) is None
-    (aside,) = store.path("").parent.iterdir()
-    assert ".bad-" in aside.name
-    store.save("a" * 32, "text", made)
-    assert store.load("a" * 32, "text", 3) is not None
-
-
-def test_the_fingerprint_follows_config_and_weights(tmp_path: Path) -> None:
-    first = write_tiny_model(tmp_path / "first")
-    same = write_tiny_model(tmp_path / "same")
-    assert fingerprint(first) == fingerprint(same)
-    other = write_tiny_model(tmp_path / "other", rope_theta=500.0)
-    weights = dict(mx.load(str(same / "model.safetensors")))
-    name = next(name for name in weights if name.endswith("o_proj.weight"))
-    mx.save_safetensors(str(same / "model.safetensors"), {**weights, name: weights[name] * 1.01}, {"format": "mlx"})
-    assert len({fingerprint(first), fingerprint(same), fingerprint(other)}) == 3
-
-
-# Opening a model
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-def opened(folder: Path, calibrations: Path, cancelled: Callable[[], bool] = never) -> tuple[OpenModel, list[float]]:
-    shares: list[float] = []
-    return open_model(folder, lambda _: None, Calibrating(calibrations, shares.append, cancelled)), shares
-
-
-def test_a_model_is_calibrated_once(folder: Path, tmp_path: Path) -> None:
-    first, shares = opened(folder, tmp_path / "kept")
-    assert shares[-1] == 1.0
-    assert first.facts.remarks == ()
-    assert first.calibration.source == "calibration"
-    again, shares = opened(folder, tmp_path / "kept")
-    assert shares == []
-    for a, b in zip(first.calibration.layers, again.calibration.layers, strict=True):
-        assert np.array_equal(np.array(a.mu), np.array(b.mu))
-    plain = open_model(folder, lambda _: None)
-    assert plain.calibration.source == "the model's weights"
-    assert plain.calibration.layers[0].mu is not None
-
-
-def test_skipped_or_failed_it_opens_all_the_same_and_says_so(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    skipped, _ = opened(folder, tmp_path / "kept", lambda: True)
-    assert "skipped" in skipped.facts.remarks[-1]
-    assert skipped.calibration.source == "the model's weights"
-    assert not (tmp_path / "kept").exists()
-
-    def fail(*_: Any) -> Calibration:
-        raise CalibrationError("layer 2 has rows that are not finite")
-
-    monkeypatch.setattr(model_folder, "calibrate", fail)
-    failed, _ = opened(folder, tmp_path / "kept")
-    assert "layer 2 has rows that are not finite" in failed.facts.remarks[-1]
-
-
-def test_where_nothing_can_be_kept_it_works_and_says_so(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "kept").write_text("a file where the folder should be")
-    made, _ = opened(folder, tmp_path / "kept")
-    assert made.calibration.source == "calibration"
-    assert "could not be kept" in made.facts.remarks[-1]

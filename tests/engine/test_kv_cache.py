@@ -212,10 +212,10 @@ def test_an_empty_cache_is_saved_and_loaded(tmp_path: Path) -> None:
     assert (growing.layer, growing.group_size, ring.layer, ring.max_size) == (3, 64, 4, 512)
 
 
-def test_mu_and_lambda_are_part_of_the_state(tmp_path: Path) -> None:
+def test_mu_and_smooth_are_part_of_the_state(tmp_path: Path) -> None:
     mu = mx.random.normal((2, 2, 32), key=mx.random.key(1)) * 5
-    lam = mx.random.uniform(0.5, 2.0, (2, 2, 32), key=mx.random.key(2))
-    cache = Int4KVCache(0, 32, mu=mu, lam=lam)
+    smooth = mx.random.uniform(0.5, 2.0, (2, 32), key=mx.random.key(2))
+    cache = Int4KVCache(0, 32, mu=mu, smooth=smooth)
     k, v = mx.random.normal((2, 1, 2, 20, 32), key=mx.random.key(3)) + mu[:, None, :, None, :]
     cache.update_and_fetch(k, v)
     save_prompt_cache(str(tmp_path / "c.safetensors"), [cache])
@@ -224,7 +224,7 @@ def test_mu_and_lambda_are_part_of_the_state(tmp_path: Path) -> None:
     results = [c.update_and_fetch(k[:, :, :1], v[:, :, :1])[0].attend(q, 0.2, None) for c in (cache, loaded)]
     assert mx.array_equal(*results)
     assert mx.array_equal(loaded.mu, mu)
-    assert mx.array_equal(loaded.lam, lam)
+    assert mx.array_equal(loaded.smooth, smooth)
     assert cache.nbytes == sum(array.nbytes for array in cache.state[:2])
 
 

@@ -172,15 +172,16 @@ def test_rounding_here_is_that_of_the_format(dim: int, group_size: int) -> None:
 def test_one_scale_for_a_head_of_one_group_is_ours_in_the_format() -> None:
     keys, values = mx.random.normal((2, 1, 2, 7, 64), key=mx.random.key(3))
     mu, lam = mx.random.normal((2, 2, 64)), mx.random.uniform(0.5, 2.0, (2, 2, 64))
-    coding = OurCoding(5, 64, mu=mu, lam=lam)
+    coding = OurCoding(5, 64, mu=mu, smooth=mx.random.uniform(0.5, 2.0, (2, 64)), lam=lam)
     whole_row = replace(coding, group_size=0)
     for a, b in zip(coding(keys, values), whole_row(keys, values), strict=True):
         assert mx.allclose(a, b, atol=1e-4)
 
 
 def test_the_largest_value_gets_the_lowest_code() -> None:
+    """Unless another scale is tried and found better."""
     rows = mx.array([[0.5, -0.25, 4.0, 0.0]])
-    assert rounded(rows, 4, MIN_CODE).tolist() == [[0.5, 0.0, 4.0, 0.0]]
+    assert rounded(rows, 4, MIN_CODE, (1.0,)).tolist() == [[0.5, 0.0, 4.0, 0.0]]
     assert rounded(rows, 4, -7)[0, 2].item() == pytest.approx(4.0, rel=1e-3)
     assert rounded(mx.zeros((1, 4)), 4, MIN_CODE).tolist() == [[0.0] * 4]
 
@@ -203,23 +204,27 @@ def test_bits_follow_from_the_format(coding: PlainCoding | AffineCoding | OurCod
 
 def test_every_ingredient_is_taken_away_once_and_layers_that_stay_fp16_count_as_such(opened: OpenModel) -> None:
     ones = mx.ones((2, 2, 32))
-    layers = [LayerConstants(ones, ones), LayerConstants(ones, ones), LayerConstants(ones, ones, "too sensitive")]
+    whole = LayerConstants(ones, ones[0], 2 * ones)
+    layers = [whole, whole, replace(whole, reason="too sensitive")]
     variants = our_variants(layers)
     made = {v.name: v.coding_of(0) for v in variants}
     assert made["ours g32, no rotation"].kind is RotationKind.IDENTITY  # type: ignore[union-attr]
-    assert made["ours g32, no lambda"].lam is None  # type: ignore[union-attr]
+    assert made["ours g32, no smoothing"].smooth is None  # type: ignore[union-attr]
+    assert made["ours g32, no choice of scales"].choices == (1.0,)  # type: ignore[union-attr]
+    assert made["ours g32"].smooth is whole.smooth  # type: ignore[union-attr]
+    assert [v.name for v in variants if v.coding_of(0).lam is not None] == ["ours g32, with lambda"]  # type: ignore
     for which, name in enumerate(("keys", "values")):
         mu = made[f"ours g32, {name} not centred"].mu  # type: ignore[union-attr]
         assert [bool((part == 0).all()) for part in mu] == [i == which for i in (0, 1)]
-    assert len({v.name for v in variants}) == len(variants) == 8
-    assert variants[0].coding_of(2) is None
+    assert len({v.name for v in variants}) == len(variants) == 10
+    assert {v.coding_of(2) for v in variants} == {None}
     report = measured(opened, variants[:1], Effort(1, 64))
     assert report.variants[0].bits_per_value == pytest.approx((4.5 + 4.5 + 32) / 3)
 
 
-def test_without_calibration_no_variant_takes_away_what_is_not_there() -> None:
+def test_without_calibration_no_variant_changes_what_is_not_there() -> None:
     names = [v.name for v in our_variants([LayerConstants(), LayerConstants()])]
-    assert not [name for name in names if "lambda" in name or "centred" in name]
+    assert not [name for name in names if any(part in name for part in ("lambda", "centred", "smoothing"))]
 
 
 def test_rotation_saves_a_model_with_outlier_channels(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kernels import reference
-from kernels.layout import CODES_PER_WORD, Layout
+from kernels.layout import CODES_PER_WORD, SCALE_CHOICES, Layout
 
 HEAD_SIZES = [16, 20, 64, 72, 80, 96, 112, 128, 192, 256]
 
@@ -34,22 +34,32 @@ def numpy_pack(rows: np.ndarray, group_size: int) -> tuple[np.ndarray, np.ndarra
     padded[:, :dim] = rows
     grouped = padded.reshape(n, groups, group_size)
     low, high = grouped.min(-1), grouped.max(-1)
-    scales = (np.where(-low >= high, low, high) / -8).astype(np.float16)
-    steps = scales.astype(np.float64)[..., None]
-    codes = np.zeros_like(grouped)
-    np.divide(grouped, steps, out=codes, where=steps != 0)
-    codes = np.clip(np.rint(codes), -8, 7).astype(np.int64).reshape(n, -1)
+    tried = [(np.where(-low >= high, low, high) / -8 * choice).astype(np.float16) for choice in SCALE_CHOICES]
+    coded = [numpy_codes(grouped, scales) for scales in tried]
+    errors = [((grouped - c * s[..., None].astype(np.float64)) ** 2).sum(-1) for c, s in zip(coded, tried, strict=True)]
+    best = np.argmin(errors, axis=0)
+    scales = np.take_along_axis(np.stack(tried), best[None], axis=0)[0]
+    codes = np.take_along_axis(np.stack(coded), best[None, ..., None], axis=0)[0].reshape(n, -1)
     words = -(-dim // CODES_PER_WORD)
     nibbles = (codes[:, : words * CODES_PER_WORD] + 8).astype(np.uint64).reshape(n, words, CODES_PER_WORD)
     packed = sum(nibbles[..., i] << np.uint64(4 * i) for i in range(CODES_PER_WORD)).astype(np.uint32)
     return packed, scales, codes[:, :dim]
 
 
+def numpy_codes(groups: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Return int64 codes of groups `[..., G]` for one scale each, and 0 for a scale of 0."""
+    steps = scales.astype(np.float64)[..., None]
+    codes = np.zeros_like(groups)
+    np.divide(groups, steps, out=codes, where=steps != 0)
+    clipped: np.ndarray = np.clip(np.rint(codes), -8, 7).astype(np.int64)
+    return clipped
+
+
 @pytest.mark.parametrize("head_dim", HEAD_SIZES)
 @pytest.mark.parametrize("group_size", [32, 64])
 def test_packing_is_bit_exact(head_dim: int, group_size: int) -> None:
     rng = np.random.default_rng(head_dim)
-    # Multiples of 1/8 up to 32: scale and quotient are exact in float32, ties included, so every bit is decided.
+    # Multiples of 1/8 up to 32: scales and squared errors are exact in float32, and so are ties: every bit is decided.
     rows = rng.integers(-32 * 8, 32 * 8 + 1, (43, head_dim)) / 8.0
     rows[:, ::group_size] = 32.0
     rows[::2, ::group_size] = -32.0
@@ -64,20 +74,39 @@ def test_packing_is_bit_exact(head_dim: int, group_size: int) -> None:
 
 
 def test_ties_round_to_even() -> None:
-    rows = np.zeros((1, 32))
-    rows[0, :9] = [-8.0, 0.5, 1.5, 2.5, 3.5, -0.5, -1.5, -2.5, 6.5]
-    layout = Layout(32, 32)
-    got = np.array(reference.unpack(layout, *reference.pack(layout, mx.array(rows, mx.float32))))
-    assert got[0, :9].tolist() == [-8, 0, 2, 2, 4, 0, -2, -2, 6]
+    codes, scales = reference.round_groups(mx.array([[-8.0, 0.5, 1.5, 2.5, 3.5, -0.5, -1.5, -2.5, 6.5]]), (1.0,))
+    assert codes.tolist() == [[-8, 0, 2, 2, 4, 0, -2, -2, 6]]
+    assert scales.tolist() == [1]
 
 
 def test_the_largest_magnitude_is_exact_and_its_opposite_is_clipped() -> None:
-    rows = np.zeros((2, 32))
-    rows[0, :3] = [8.0, -8.0, 7.75]
-    rows[1, :3] = [8.0, -7.0, 7.25]
-    layout = Layout(32, 32)
-    got = np.array(reference.unpack(layout, *reference.pack(layout, mx.array(rows, mx.float32))))
-    assert got[:, :3].tolist() == [[7, -8, 7], [8, -7, 7]]
+    """By the first scale that is tried."""
+    codes, scales = reference.round_groups(mx.array([[8.0, -8.0, 7.75], [8.0, -7.0, 7.25]]), (1.0,))
+    assert (codes * scales[:, None]).tolist() == [[7, -8, 7], [8, -7, 7]]
+
+
+@pytest.mark.parametrize("group_size", [32, 64])
+def test_the_best_of_the_tried_scales_is_taken(group_size: int) -> None:
+    groups = mx.random.normal((4000, group_size), key=mx.random.key(3))
+
+    def errors(choices: tuple[float, ...]) -> np.ndarray:
+        codes, scales = (np.array(a, np.float64) for a in reference.round_groups(groups, choices))
+        squared: np.ndarray = ((codes * scales[:, None] - np.array(groups, np.float64)) ** 2).sum(axis=1)
+        return squared
+
+    alone = np.stack([errors((choice,)) for choice in SCALE_CHOICES])
+    np.testing.assert_allclose(errors(SCALE_CHOICES), alone.min(axis=0), rtol=1e-5)
+    assert set(alone.argmin(axis=0)) == set(range(len(SCALE_CHOICES)))
+    assert alone.min(axis=0).mean() < 0.93 * alone[0].mean()
+
+
+def test_a_scale_that_float16_cannot_hold_is_not_taken_and_the_first_one_decides_whether_a_group_can_be_coded() -> None:
+    groups = mx.full((3, 32), 60.0 * 8)
+    groups[1], groups[2] = 62_000.0 * 8, 66_000.0 * 8  # 70/64 of the one is too much, 58/64 of the other is not
+    codes, scales = reference.round_groups(groups)
+    assert mx.isfinite(scales).tolist() == [True, True, False]
+    assert mx.allclose(codes[:2] * scales[:2, None], groups[:2], rtol=1e-3).item()
+    assert mx.isnan(scales[2]).item()
 
 
 @pytest.mark.parametrize("head_dim", HEAD_SIZES)
@@ -91,13 +120,12 @@ def test_round_trip_is_within_half_a_step(head_dim: int, group_size: int) -> Non
     got = np.array(reference.unpack(layout, words, scales), np.float64)
     steps = np.abs(np.repeat(np.array(scales, np.float64), group_size, axis=-1)[..., :head_dim])
     error = np.abs(got - np.array(rows, np.float64))
-    # Half a step, and what the float16 scale lost at the top of the range (8 * 2^-11 of a step).
-    assert (error <= steps * (1 + 8 * 2**-11) + 1e-6).all()
-    # Only what lies beyond 7.5 steps on the side that has no code for it errs by more, a step at most.
-    beyond = np.array(rows, np.float64) / np.where(
-        steps > 0, np.repeat(np.array(scales, np.float64), group_size, axis=-1)[..., :head_dim], 1
-    )
-    assert (error <= steps * (0.5 + 8 * 2**-11) + 1e-6)[beyond < 7.5].all()
+    # In steps, whose sign is the scale's; what lies beyond the last code's half step is clipped to that code.
+    exact = np.array(rows, np.float64) / np.repeat(np.array(scales, np.float64), group_size, axis=-1)[..., :head_dim]
+    clipped = np.maximum(exact - 7, 0) + np.maximum(-8 - exact, 0)
+    assert (error <= steps * (np.maximum(0.5, clipped) + 1e-5)).all()
+    # The smallest scale that is tried is 58/64 of the one by which the largest magnitude is 8 steps.
+    assert clipped.max() <= 8 * 64 / 58 * (1 + 2**-10) - 7
 
 
 def test_words_are_mlx_own_order() -> None:

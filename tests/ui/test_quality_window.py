@@ -77,9 +77,9 @@ def run_through(engine: ScriptedEngine, window: QualityWindow) -> None:
 def test_at_first_it_says_what_it_does_and_what_it_costs(parts):
     assert parts.page() == "empty"
     assert parts.label("quality_empty_title") == "What does int4 cost this model?"
-    assert "about 46,000 tokens" in parts.label("quality_cost")
+    assert "about 52,000 tokens" in parts.label("quality_cost")
     parts.effort.setCurrentIndex(0)
-    assert "about 15,000 tokens" in parts.label("quality_cost")
+    assert "about 17,000 tokens" in parts.label("quality_cost")
     assert not parts.copy.isEnabled()
     assert not parts.export.isEnabled()
 

@@ -130,6 +130,6 @@ def test_efforts_grow_and_fit_the_model():
     assert read == sorted(read)
     assert choices[USUAL].effort == Effort()
     assert all(choice.effort.windows > 1 for choice in choices), "one window has no spread"
-    expected = f"3 windows of 1,024 tokens, each read up to {MOST_PASSES} times: about 46,000 tokens in all."
+    expected = f"3 windows of 1,024 tokens, each read up to {MOST_PASSES} times: about 52,000 tokens in all."
     assert choices[USUAL].cost == expected
     assert {choice.effort.context_tokens for choice in effort_choices(300)} == {300}

@@ -14,7 +14,7 @@ from pathlib import Path
 from app.chat.options import GROUP_SIZES
 from app.chat.quality import Effort
 from app.engine.calibration import POSITIONS, Calibration, CalibrationError, calibrate
-from app.engine.codings import OurCoding, Variant
+from app.engine.codings import OurCoding, Variant, deployed_coding
 from app.engine.model_folder import OpenModel, open_model
 from app.engine.quality import measure
 from app.engine.quality_text import QualityText, bundled_texts, dialogues_in
@@ -138,8 +138,7 @@ def _calibrated(opened: OpenModel, text: str) -> Calibration:
 
 
 def _coding(calibration: Calibration, group_size: int, layer: int) -> OurCoding | None:
-    constants = calibration.layers[layer]
-    return None if constants.reason else OurCoding(layer, group_size, mu=constants.mu, lam=constants.lam)
+    return deployed_coding(layer, calibration.layers[layer], group_size)
 
 
 def _say(what: str) -> None:
