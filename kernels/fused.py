@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -10,7 +11,7 @@ from kernels.codec import Codec
 from kernels.cuts import Cut, cut_for
 from kernels.reference import MAX_QUERIES
 from kernels.rotation import RotationKind
-from kernels.sources import Launch, Source, launch, resident
+from kernels.sources import Source, launch, resident
 
 HEAD_SIZES = (64, 128, 256)
 """Head sizes that the step is fused for; coding and dequantizing alone take any even one."""
@@ -24,6 +25,8 @@ _MERGE_SIMDS = 8
 _ATTEND_HEADERS = ("numbers.h", "codes.h", "matrices.h", "srft_lanes.h")
 _MERGE_HEADERS = ("numbers.h", "neighbours.h", "srft_lanes.h")
 _INPUTS = ("queries", "keys", "values", "codes", "scales", "position", "table")
+_Step = Callable[..., tuple[mx.array, mx.array]]
+"""From `_INPUTS`, and the mask where there is one, to the result and the next position."""
 
 
 def reason_against(
@@ -76,12 +79,9 @@ def append_and_attend(
     """
     B, Hq, L, D = queries.shape
     Hk = keys.shape[1]
-    cut = cut or cut_for(backend, Hq // Hk * L, Hk, D, tokens)
-    inputs = [queries, keys, values, codes, scales, position, codec.table(scale * math.log2(math.e))]
-    masked = isinstance(mask, mx.array)
-    if isinstance(mask, mx.array):
-        inputs.append(mx.contiguous(mask.reshape(L, -1)))
-    attend, merge = _launches(
+    table = codec.table(scale * math.log2(math.e))
+    masks = [mx.contiguous(mask.reshape(L, -1))] if isinstance(mask, mx.array) else []
+    step = _step(
         backend,
         mx.fast.metal_kernel,
         (B, Hq, Hk, L, D),
@@ -90,18 +90,15 @@ def append_and_attend(
         codec.lam is not None,
         codec.smooth is not None,
         queries.dtype,
-        masked,
+        bool(masks),
         window,
-        cut,
+        cut or cut_for(backend, Hq // Hk * L, Hk, D, tokens),
     )
-    *made, next_position = attend(inputs)
-    if merge:
-        made = merge([*made, codec.table()])
-    return made[0], next_position
+    return step(queries, keys, values, codes, scales, position, table, *masks)
 
 
 @functools.lru_cache(maxsize=1024)
-def _launches(
+def _step(
     backend: str,
     metal_kernel: Any,
     shape: tuple[int, int, int, int, int],
@@ -113,10 +110,11 @@ def _launches(
     masked: bool,
     window: int,
     cut: Cut,
-) -> tuple[Launch, Launch | None]:
-    """Return the step's one or two launches; kept, because a step is built anew for every token and layer.
+) -> _Step:
+    """Return what builds a step of one or two launches; kept, because one is built for every token and layer.
 
-    `metal_kernel` is part of the key because the tests put the emulator in its place.
+    It is compiled by MLX, which then repeats the graph of the first one: that costs the host half of what two calls of
+    custom kernels do. `metal_kernel` is part of the key because the tests put the emulator in its place.
     """
     B, Hq, Hk, L, D = shape
     vectors = Hq // Hk * L
@@ -153,8 +151,6 @@ def _launches(
         threads,
         [result, next_position] if cut.whole else [*partial, next_position],
     )
-    if cut.whole:
-        return attend, None
     simds = _MERGE_SIMDS if cut.blocks <= 32 else 2 * _MERGE_SIMDS
     merge = launch(
         Source("nibble_attend_merge", "attend_merge.metal", _MERGE_HEADERS, ("sums", "parts", "table"), ("result",)),
@@ -164,4 +160,11 @@ def _launches(
         simds * 32,
         [result],
     )
-    return attend, merge
+
+    def step(*inputs: mx.array) -> tuple[mx.array, mx.array]:
+        *made, following = attend(list(inputs))
+        if not cut.whole:
+            made = merge([*made, inputs[_INPUTS.index("table")]])
+        return made[0], following
+
+    return mx.compile(step)

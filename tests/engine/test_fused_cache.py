@@ -24,13 +24,11 @@ require_compiler()
 
 @pytest.fixture(params=["fast", "checked"])
 def fused_dispatch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Let dispatch believe in a Metal GPU; the emulator answers. Compiled functions would hide arrays from it."""
-    mx.disable_compile()
+    """Let dispatch believe in a Metal GPU; the emulator answers."""
     forget_trials()
     with metal_host(request.param, 0):
         yield lambda: monkeypatch.setattr(dispatch, "backend", lambda: "metal")
     forget_trials()
-    mx.enable_compile()
 
 
 @pytest.mark.parametrize(

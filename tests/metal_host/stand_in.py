@@ -41,15 +41,19 @@ def metal_host(build: Build = "fast", schedule: int = 0) -> Iterator[Host]:
     """Let `mx.fast.metal_kernel` make kernels that run here, at once, on the CPU.
 
     Bit 0 of `schedule` (0 to 3) runs the lanes of a SIMD-group from the last to the first, bit 1 the SIMD-groups and
-    threadgroups. A kernel made in one such block may be called in a later one, and runs in the later one's way.
+    threadgroups. A kernel made in one such block may be called in a later one, and runs in the later one's way. MLX
+    compiles no functions meanwhile: it would hide the arrays that a kernel is to run on.
     """
     real, mx.fast.metal_kernel = mx.fast.metal_kernel, HostKernel
+    mx.disable_compile()
     _hosts.append(Host(build, schedule))
     try:
         yield _hosts[-1]
     finally:
         _hosts.pop()
         mx.fast.metal_kernel = real
+        if not _hosts:
+            mx.enable_compile()
 
 
 class HostKernel:
