@@ -80,10 +80,10 @@
       }
       if (SMOOTH && which == 0) {
         const float4 factor = *(const device float4*)(smooth + d);
-        x[i] = x[i] / factor.x;
-        x[i + 1] = x[i + 1] / factor.y;
-        x[i + 2] = x[i + 2] / factor.z;
-        x[i + 3] = x[i + 3] / factor.w;
+        x[i] *= reciprocal(factor.x);
+        x[i + 1] *= reciprocal(factor.y);
+        x[i + 2] *= reciprocal(factor.z);
+        x[i + 3] *= reciprocal(factor.w);
       }
       const int at = i % ROW_RUN / 2 * ROW_N1 + i / ROW_RUN;
       re[at] = x[i] * sign.x;
@@ -187,7 +187,7 @@
       for (int i = 0; i < SAME; i++) {
         // Every y is a sum over the whole row: one NaN or infinity there, and none of them is finite.
         steps[w + i] = fabs(step) <= 65504.0f ? step : NOT_A_NUMBER;
-        factors[w + i] = ROW_NORM * (1.0f / step);
+        factors[w + i] = ROW_NORM * reciprocal(step);
       }
     }
     #pragma unroll

@@ -136,8 +136,8 @@
       }
       if (SMOOTH && !(is_new && which == 1)) {
         const float2 smooth = *(const device float2*)(table + smoothings + kv_head * D + d);
-        re[j] = is_new ? re[j] / smooth.x : re[j] * smooth.x;
-        im[j] = is_new ? im[j] / smooth.y : im[j] * smooth.y;
+        re[j] *= is_new ? reciprocal(smooth.x) : smooth.x;
+        im[j] *= is_new ? reciprocal(smooth.y) : smooth.y;
       }
       re[j] *= signs[j].x;
       im[j] *= signs[j].y;
@@ -197,7 +197,7 @@
         high = max(high, simd_shuffle_xor(high, apart));
       }
       const float scale = scale_tried((-low >= high ? low : high) / -8.0f, tried % SCALE_CHOICES);
-      const float error = group_error<8, G / 8>(x, scale, 1.0f);
+      const float error = group_error<8, G / 8>(x, scale, tried % SCALE_CHOICES, 1.0f);
       if (word % (G / 8) == 0) {
         scales_tried[word / (G / 8) * SCALE_CHOICES + tried % SCALE_CHOICES] = scale;
         scale_errors[word / (G / 8) * SCALE_CHOICES + tried % SCALE_CHOICES] = error;
@@ -225,8 +225,7 @@
       uint packed = 0u;
       #pragma unroll
       for (int i = 0; i < 8; i++) {
-        const float code = min(max(rint(totals[word * 8 + i] * inverse), -8.0f), 7.0f);
-        packed |= (uint)((int)code + 8) << (4 * i);
+        packed |= (uint)((int)code_of(totals[word * 8 + i], inverse) + 8) << (4 * i);
       }
       if (w + lane < 2 * L * W) {
         const int which = word / W % 2;

@@ -46,6 +46,12 @@ inline float exp2(float x) {
   return y;
 }
 }  // namespace fast
+// To one unit in the last place, without the branches of a division.
+inline float reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 // (a & mask) | b in one instruction: NVRTC makes two of the plain form.
 inline uint and_or(uint a, uint mask, uint b) {
   uint r;

@@ -7,3 +7,4 @@
 // An input that the kernel writes behind MLX's back: the emulator lets no other input be written.
 #define IN_PLACE(T, name) ((device T*)name)
 inline uint and_or(uint a, uint mask, uint b) { return (a & mask) | b; }
+inline float reciprocal(float x) { return 1.0f / x; }
