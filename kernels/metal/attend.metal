@@ -10,7 +10,8 @@
 //   scales half [2, B, HK, capacity, D/G], whole, of which rows position .. position + L - 1 are written IN PLACE (with
 //   WINDOW modulo WINDOW: a ring, then L = 1); position int [4], of which [0] counts the tokens before this step. It is
 //   the last step's `next`, so that MLX sees one step depend on the other. MASKED: mask bool [L, rows], a column a row
-//   of the cache. table as in append_rows, then the queries' factor.
+//   of the cache. table as in append_rows, then with LAMBDA the largest 1 / lambda of each head's keys [HK], then the
+//   queries' factor.
 //   Capacity is a multiple of 16: rows that hold no token are read, and given no weight.
 // Outputs: next int [4], [0] = position + L, and WHOLE ? result T [B, HQ, L, D]
 //   : sums float [B, HQ * L, nb, D], parts float [B, HQ * L, nb, 2] = maximum (in log2) and weight of each partial sum.
