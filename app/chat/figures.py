@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from app.chat.options import CacheMode
+from app.chat.outlook import Outlook
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +126,5 @@ class ModelFacts:
     notes: tuple[LayerNote, ...]
     remarks: tuple[str, ...] = ()
     """What else a person should know, such as weights expanded because this device has no fast path for them."""
+    outlook: Outlook | None = None
+    """What its caches will take; None where nobody found out."""
