@@ -45,13 +45,17 @@ class CacheFigures:
 
 @dataclass(frozen=True, slots=True)
 class MemoryFigures:
-    """What MLX's allocator holds in the engine's process, in bytes."""
+    """What the engine's process holds, in bytes: by MLX's allocator, and by the system."""
 
     active_bytes: int
     peak_bytes: int
     """Highest `active_bytes` since the reply began."""
     pool_bytes: int
     """Freed buffers kept for reuse; not part of `active_bytes`."""
+    process_bytes: int = 0
+    """The whole process; 0 where it was not measured."""
+    process_measure: str = ""
+    """How the system counted it, in words."""
 
 
 @dataclass(frozen=True, slots=True)

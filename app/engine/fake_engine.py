@@ -23,6 +23,7 @@ from app.chat.options import GROUP_SIZES, CacheMode, ChatOptions
 from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
 from app.engine.fake_quality import measure_fake
 from app.engine.fake_script import Script
+from app.engine.footprint import process_footprint
 from app.engine.protocol import (
     Emit,
     Finished,
@@ -331,7 +332,8 @@ class _Reply:
 
     def _memory(self) -> MemoryFigures:
         active = WEIGHT_BYTES + self._cache.figures().allocated_bytes
-        return MemoryFigures(active_bytes=active, peak_bytes=active, pool_bytes=0)
+        process_bytes, measure = process_footprint()
+        return MemoryFigures(active, active, 0, process_bytes, measure)
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._started_s

@@ -169,7 +169,7 @@ class Commands(QObject):
             else:
                 done(f"The figures were written to {path}.")
 
-        prompts.ask_export_path(parent, "Export Session Stats", "nibble-session", export)
+        prompts.ask_export_path(parent, "Export Session Stats", "nibble-session", export, prompts.SESSION_KINDS)
 
     def _title_of(self, conversation_id: int) -> str:
         row = self._models.conversations.row_of(conversation_id)

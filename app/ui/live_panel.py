@@ -4,10 +4,12 @@ from PySide6.QtCore import QEvent, QSize, Qt
 from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from app.chat.options import CacheMode
+from app.ui.growth_plot import GrowthPlot
 from app.ui.meter import Meter
 from app.ui.outlook_grid import OutlookGrid
 from app.ui.sparkline import Sparkline
 from app.ui.theme import GAP, TIGHT, WIDE, Hairline, SubtleLabel, figure_font, scaled_font
+from app.viewmodels.cache_course import Course
 from app.viewmodels.outlook_table import OutlookTable
 from app.viewmodels.panel_state import PanelState
 
@@ -45,6 +47,8 @@ class LivePanel(QWidget):
         self._context_bar.setObjectName("panel_context_bar")
         self._sparkline = Sparkline("Recent decode speed")
         self._sparkline.setObjectName("panel_sparkline")
+        self._growth = GrowthPlot("Growth of this cache beside fp16")
+        self._growth.setObjectName("panel_growth")
         self._outlook = OutlookGrid()
         self._lay_out()
 
@@ -67,6 +71,10 @@ class LivePanel(QWidget):
         self._notes.setVisible(bool(state.layer_notes))
         self._show_bars(state)
         self._sparkline.set_values(state.speeds, state.speeds_text)
+
+    def show_course(self, course: Course) -> None:
+        """Show how the cache has grown."""
+        self._growth.set_course(course)
 
     def show_outlook(self, table: OutlookTable) -> None:
         """Show what lengths to come would take."""
@@ -114,6 +122,7 @@ class LivePanel(QWidget):
         column.addWidget(self._mode)
         column.addWidget(self._status)
         column.addLayout(self._bars())
+        column.addWidget(self._growth)
         for section, title in SECTIONS.items():
             _add_heading(column, title)
             grid = QGridLayout()

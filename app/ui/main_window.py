@@ -133,9 +133,11 @@ class MainWindow(QMainWindow):
         session.state_changed.connect(self._show_state)
         session.activity_changed.connect(self.composer.set_activity)
         session.panel_changed.connect(self.panel.show_state)
+        self._models.course.changed.connect(self.panel.show_course)
         session.failed.connect(self._show_failure)
         session.reply_finished.connect(self._models.stats.add)
         self._models.stats.changed.connect(self._enable_actions)
+        self._models.stats.failed.connect(self.notice.show_notice)
         self._models.model.changed.connect(self._enable_actions)
         self._models.model.changed.connect(self._show_outlook)
         self._models.model.failed.connect(self._show_load_failure)
@@ -250,6 +252,7 @@ class MainWindow(QMainWindow):
         self._show_panel()
         self._show_outlook()
         self.panel.show_state(self._session.panel)
+        self.panel.show_course(self._models.course.course)
         self.composer.set_activity(self._session.activity)
 
     def _show_conversation(self) -> None:

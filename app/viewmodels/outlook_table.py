@@ -9,6 +9,7 @@ from app.viewmodels.panel_state import UNMEASURED, format_bytes
 LENGTHS = (8 * 1024, 32 * 1024, 128 * 1024)
 """Contexts that are looked ahead to, in tokens."""
 BEYOND = "†"
+LONGEST = "Longest, in tokens"
 
 _AT = (
     "Bytes that this chat's KV cache would take at {tokens:,} tokens, rows reserved for the next ones included. "
@@ -48,7 +49,7 @@ def outlook_table(facts: ModelFacts | None, group_size: int) -> OutlookTable:
     if facts is None or outlook is None or int4 is None:
         unknown = "Known once a model is open."
         rows = [OutlookRow(_key(n), _length(n), UNMEASURED, UNMEASURED, unknown) for n in LENGTHS]
-        return OutlookTable((*rows, OutlookRow("longest", "Longest", UNMEASURED, UNMEASURED, unknown)))
+        return OutlookTable((*rows, OutlookRow("longest", LONGEST, UNMEASURED, UNMEASURED, unknown)))
     limit = facts.context_limit_tokens
     beyond = [n for n in LENGTHS if n > limit]
     rows = [_row_at(tokens, outlook, int4, limit) for tokens in LENGTHS]
@@ -60,7 +61,7 @@ def outlook_table(facts: ModelFacts | None, group_size: int) -> OutlookTable:
         source=outlook.memory_source,
         weights=format_bytes(facts.weight_bytes),
     )
-    rows.append(OutlookRow("longest", "Longest", _tokens(longest[0]), _tokens(longest[1]), tooltip))
+    rows.append(OutlookRow("longest", LONGEST, _tokens(longest[0]), _tokens(longest[1]), tooltip))
     notes = [f"{BEYOND} More than this model's own limit of {limit:,} tokens."] if beyond else []
     if min(longest) == limit:
         notes.append("Longest is the model's limit in both modes: memory would hold more.")

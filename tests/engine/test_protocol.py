@@ -37,7 +37,7 @@ from app.engine.protocol import (
 
 TEXT = 'line\nfeed, "quotes", \u2028, \x00, 狐 and 🦊'
 CACHE = CacheFigures(CacheMode.INT4, 32, "cpu", 10, 100, 200, 400, 700, 3, 4, (LayerNote((3,), "too odd"),))
-MEMORY = MemoryFigures(1, 2, 3)
+MEMORY = MemoryFigures(1, 2, 3, 4, "as counted")
 FIGURES = ReplyFigures(
     model="tiny",
     started_at="2026-01-01T00:00:00+00:00",

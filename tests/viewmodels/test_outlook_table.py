@@ -36,7 +36,7 @@ def test_the_longest_context_fits_beside_the_weights_and_says_how_it_was_found()
 
 def test_lengths_beyond_the_models_own_limit_are_marked():
     table = outlook_table(replace(FACTS, context_limit_tokens=16_384), 32)
-    assert [row.label for row in table.rows] == ["8K tokens", "32K tokens †", "128K tokens †", "Longest"]
+    assert [row.label for row in table.rows] == ["8K tokens", "32K tokens †", "128K tokens †", "Longest, in tokens"]
     assert "reads at most 16,384 tokens" in table.rows[1].tooltip
     assert "† More than this model's own limit of 16,384 tokens." in table.note
     assert "in both modes" in table.note
