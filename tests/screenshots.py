@@ -23,6 +23,7 @@ from app.paths import Paths
 from app.store.store import MessageState, Store
 from app.ui.compare_window import CompareWindow
 from app.ui.quality_window import QualityWindow
+from app.ui.stats_window import StatsWindow
 from app.viewmodels.reply import ChatState
 
 SIZES = (QSize(900, 600), QSize(1440, 900))
@@ -196,6 +197,26 @@ async def quality(program: Program) -> QWidget:
     return window
 
 
+async def stats_empty(program: Program) -> QWidget:
+    """Show the session's figures before there is one."""
+    program.window.actions_.stats.trigger()
+    window = program.window.findChild(StatsWindow)
+    window.resize(QSize(1180, 720).boundedTo(program.window.size()))
+    return window
+
+
+async def stats(program: Program) -> QWidget:
+    """Show the replies of a session, some in int4 and some in fp16."""
+    window = await stats_empty(program)
+    for title, mode in (("A fox who finds a lantern", CacheMode.INT4), ("The same again", CacheMode.FP16)):
+        program.models.session.new_chat()
+        program.models.session.set_options(replace(program.models.session.options, cache_mode=mode))
+        for turn, tokens in enumerate((60, 110, 40, 150, 90, 120)):
+            program.models.session.send(f"{title}, part {turn + 1} [tokens {tokens}]")
+            await _until(lambda: program.models.session.state is ChatState.IDLE)
+    return window
+
+
 def dark_palette() -> QPalette:
     """Return what macOS gives in its dark appearance, nearly: the offscreen platform has only a light one."""
     role = QPalette.ColorRole
@@ -235,6 +256,8 @@ SCENES = (
     ("quality-empty", quality_empty),
     ("quality-running", quality_running),
     ("quality", quality),
+    ("stats-empty", stats_empty),
+    ("stats", stats),
 )
 
 

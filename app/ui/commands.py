@@ -20,6 +20,7 @@ from app.ui.controls import NoticeBar
 from app.ui.options_dialog import OptionsDialog
 from app.ui.quality_window import QualityWindow
 from app.ui.settings_dialog import SettingsDialog
+from app.ui.stats_window import StatsWindow
 from app.viewmodels.compare_run import CompareResult
 from app.viewmodels.models import Models
 from app.viewmodels.session_stats import COMPARISON_TITLE
@@ -106,6 +107,18 @@ class Commands(QObject):
                 dialog.activateWindow()
                 return
         self._show(QualityWindow(self._models.engine, facts, self._models.session.options.group_size, self._window))
+
+    def show_stats(self) -> None:
+        """Open the session's figures, or bring them to the front."""
+        for dialog in self._beside:
+            if isinstance(dialog, StatsWindow):
+                dialog.raise_()
+                dialog.activateWindow()
+                return
+        window = StatsWindow(self._models.stats, self._window)
+        window.chat_asked.connect(self._window.activateWindow)
+        window.chat_asked.connect(self._composer.edit.setFocus)
+        self._show(window)
 
     def show_about(self) -> None:
         """Open the versions."""

@@ -189,6 +189,7 @@ class MainWindow(QMainWindow):
             (actions.rename, commands.rename_open),
             (actions.delete, commands.delete_open),
             (actions.about, commands.show_about),
+            (actions.stats, commands.show_stats),
         ]
         for action, call in pairs:
             action.triggered.connect(lambda _=False, c=call: c())  # type: ignore[attr-defined]

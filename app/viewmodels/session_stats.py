@@ -49,6 +49,7 @@ class SessionStats(QObject):
         super().__init__(parent)
         self._engine = engine
         self._history = history
+        self._is_kept = True
         self._session = Session()
 
     @property
@@ -60,11 +61,11 @@ class SessionStats(QObject):
         """Note one more reply."""
         row = Row(chat_title, figures)
         self._session.add(row)
-        if self._history is not None and self._engine.machine is not None:
+        if self._history is not None and self._is_kept and self._engine.machine is not None:
             try:
                 self._history.append(row, self._engine.machine)
             except NibbleError as error:
-                self._history = None
+                self._is_kept = False
                 self.failed.emit(error.message, error.hint)
         self.changed.emit()
 
