@@ -103,6 +103,14 @@ class SessionHistory:
                 replace_text(path, "".join([_line(header), *map(_line, rows)]))
         return KeptSession(tuple(rows), header.machine, notice)
 
+    def delete(self, name: str) -> None:
+        """Delete an earlier session. Raises NibbleError where that fails."""
+        path = self._folder / f"{name}{SUFFIX}"
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise NibbleError(f"{path} cannot be deleted: {error.strerror or error}.") from error
+
     def _create(self, header: str) -> Path:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         stamp, count = self._now().strftime(_STAMP), 1

@@ -100,6 +100,12 @@ def confirm_delete(parent: QWidget, title: str, then: Callable[[], None]) -> Non
     confirm(parent, "delete_dialog", question, "The chat and its messages cannot be brought back.", "Delete", then)
 
 
+def confirm_delete_session(parent: QWidget, label: str, then: Callable[[], None]) -> None:
+    """Ask before a session's figures are deleted."""
+    question = f"Delete the figures of {label}?"
+    confirm(parent, "delete_session_dialog", question, "They cannot be brought back. Chats stay.", "Delete", then)
+
+
 def confirm_link(parent: QWidget, url: QUrl, then: Callable[[], None]) -> None:
     """Show where a link in a message leads before it is followed: its text may say something else."""
     address = url.toString(QUrl.ComponentFormattingOption.FullyEncoded)

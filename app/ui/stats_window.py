@@ -96,6 +96,9 @@ class StatsWindow(QDialog):
         self._view.setAccessibleName("Replies of the session")
         self._speed = ScatterPlot(speed_plot(()), "stats_speed_plot")
         self._memory = ScatterPlot(memory_plot(()), "stats_memory_plot")
+        self._delete = _button("stats_delete", "Delete…")
+        self._delete.setAccessibleName("Delete this session's figures")
+        self._delete.setToolTip("Delete the figures of this earlier session, and the chat titles among them")
         self._to_chat = _button("stats_to_chat", "Write a Message")
         self._note = SubtleLabel()
         self._note.setObjectName("stats_note")
@@ -112,6 +115,7 @@ class StatsWindow(QDialog):
         name.setBuddy(self._choice)
         head.addWidget(name)
         head.addWidget(self._choice)
+        head.addWidget(self._delete)
         head.addStretch(1)
         self._plots = QWidget()
         self._plots.setObjectName("stats_plots")
@@ -169,6 +173,7 @@ class StatsWindow(QDialog):
         self._to_chat.clicked.connect(self.chat_asked)
         self._save.clicked.connect(self._ask_picture)
         self._export.clicked.connect(self._ask_export)
+        self._delete.clicked.connect(self._ask_delete)
 
     # What the person does
 
@@ -182,6 +187,19 @@ class StatsWindow(QDialog):
             self._write(path, session)
 
         prompts.ask_export_path(self, "Export Session Stats", "nibble-session", write, prompts.SESSION_KINDS)
+
+    def _ask_delete(self) -> None:
+        name = self._choice.currentData()
+        prompts.confirm_delete_session(self, self._choice.currentText(), lambda: self._delete_session(name))
+
+    def _delete_session(self, name: str) -> None:
+        try:
+            self._stats.delete(name)
+        except NibbleError as error:
+            self.notice.show_notice(error.message, error.hint)
+        else:
+            self._show_choices()
+            self._show_session(THIS_SESSION)
 
     def _write(self, path: Path, session: ShownSession) -> None:
         try:
@@ -218,6 +236,7 @@ class StatsWindow(QDialog):
     def _show(self, session: ShownSession) -> None:
         was_empty = not self._shown.rows
         self._shown = session
+        self._delete.setVisible(self._choice.currentData() != THIS_SESSION)
         self._table.set_rows(session.rows)
         self._summary.setText(summary(session.rows))
         self._summary.setVisible(bool(session.rows))

@@ -9,6 +9,8 @@ from app.viewmodels.panel_state import UNMEASURED, format_bytes
 LENGTHS = (8 * 1024, 32 * 1024, 128 * 1024)
 """Contexts that are looked ahead to, in tokens."""
 BEYOND = "†"
+MOST_TOKENS = 10**9
+"""Beyond that nothing is said of what memory would hold."""
 LONGEST = "Longest, in tokens"
 
 _AT = (
@@ -63,10 +65,13 @@ def outlook_table(facts: ModelFacts | None, group_size: int) -> OutlookTable:
     )
     rows.append(OutlookRow("longest", LONGEST, _tokens(longest[0]), _tokens(longest[1]), tooltip))
     notes = [f"{BEYOND} More than this model's own limit of {limit:,} tokens."] if beyond else []
-    if min(longest) == limit:
-        notes.append("Longest is the model's limit in both modes: memory would hold more.")
-    elif max(longest) == limit:
-        notes.append("Longest in int4 is the model's limit: memory would hold more.")
+    if limit in longest:
+        alone = [_rounded(growth.longest(budget_bytes, MOST_TOKENS)) for growth in (int4, outlook.fp16)]
+        where = "both modes" if min(longest) == limit else "int4" if longest[0] == limit else "fp16"
+        notes.append(
+            f"In {where}, longest is the model's limit; memory alone would hold {alone[0]} tokens in int4, {alone[1]} "
+            "in fp16."
+        )
     return OutlookTable(tuple(rows), " ".join(notes))
 
 
@@ -86,6 +91,16 @@ def _key(tokens: int) -> str:
 
 def _length(tokens: int) -> str:
     return f"{tokens // 1024}K tokens"
+
+
+def _rounded(tokens: int) -> str:
+    """Return a number of tokens with two or three digits that matter: it is no promise."""
+    if tokens >= MOST_TOKENS:
+        return "over a thousand million"
+    if tokens < 1000:
+        return str(tokens)
+    size, unit = (tokens / 1e6, "M") if tokens >= 999_500 else (tokens / 1e3, "K")
+    return f"{size:.{1 if size < 99.95 else 0}f}{unit}"
 
 
 def _tokens(count: int) -> str:

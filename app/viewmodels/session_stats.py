@@ -84,6 +84,11 @@ class SessionStats(QObject):
         kept = self._history.read(name)
         return ShownSession(kept.rows, kept.machine, kept.notice)
 
+    def delete(self, name: str) -> None:
+        """Delete an earlier session's figures. Raises NibbleError."""
+        if self._history is not None and name != THIS_SESSION:
+            self._history.delete(name)
+
     def export(self, path: Path, replies: Sequence[ReplyFigures] | None = None) -> None:
         """Write the two replies of a comparison, or all rows, as CSV, JSON or Markdown by the suffix of `path`.
 

@@ -40,13 +40,6 @@ _COLUMNS = (
     ),
     _Column("Chat", "Title of the chat.", lambda r: r.chat_title, lambda r: r.chat_title.casefold(), is_figure=False),
     _Column(
-        "Model",
-        "Name of the model's folder.",
-        lambda r: r.figures.model,
-        lambda r: r.figures.model.casefold(),
-        is_figure=False,
-    ),
-    _Column(
         "Cache",
         "The KV cache that was used: int4 as soon as one layer was int4, else fp16.",
         lambda r: r.figures.cache.mode.value,
@@ -58,6 +51,12 @@ _COLUMNS = (
         "Tokens in the KV cache when the reply ended. Counted after the chat template.",
         lambda r: f"{r.figures.cache.tokens:,}",
         lambda r: r.figures.cache.tokens,
+    ),
+    _Column(
+        "Decode, tok/s",
+        EXPLANATIONS["speed.decode"],
+        lambda r: _speed(r.figures.decode_tokens_per_s),
+        lambda r: r.figures.decode_tokens_per_s,
     ),
     _Column(
         "KV memory",
@@ -78,22 +77,16 @@ _COLUMNS = (
         lambda r: r.figures.cache.ratio if r.figures.cache.allocated_bytes else 0.0,
     ),
     _Column(
-        "Decode, tokens/s",
-        EXPLANATIONS["speed.decode"],
-        lambda r: _speed(r.figures.decode_tokens_per_s),
-        lambda r: r.figures.decode_tokens_per_s,
-    ),
-    _Column(
-        "Prefill, tokens/s",
-        EXPLANATIONS["speed.prefill"],
-        lambda r: _speed(r.figures.prefill_tokens_per_s),
-        lambda r: r.figures.prefill_tokens_per_s,
-    ),
-    _Column(
         "First token",
         EXPLANATIONS["speed.ttft"],
         lambda r: format_seconds(r.figures.ttft_s),
         lambda r: r.figures.ttft_s,
+    ),
+    _Column(
+        "Prefill, tok/s",
+        EXPLANATIONS["speed.prefill"],
+        lambda r: _speed(r.figures.prefill_tokens_per_s),
+        lambda r: r.figures.prefill_tokens_per_s,
     ),
     _Column(
         "Written",
@@ -106,6 +99,13 @@ _COLUMNS = (
         EXPLANATIONS["memory.peak"],
         lambda r: format_bytes(r.figures.memory.peak_bytes),
         lambda r: r.figures.memory.peak_bytes,
+    ),
+    _Column(
+        "Model",
+        "Name of the model's folder.",
+        lambda r: r.figures.model,
+        lambda r: r.figures.model.casefold(),
+        is_figure=False,
     ),
     _Column(
         "Ended",

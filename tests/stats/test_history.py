@@ -101,6 +101,18 @@ def test_figures_of_an_older_nibble_lack_what_came_later(tmp_path: Path) -> None
     assert SessionHistory(tmp_path).read(path.stem).rows[0].figures.memory.process_bytes == 0
 
 
+def test_a_session_is_deleted_alone(tmp_path: Path) -> None:
+    path = kept(tmp_path, ROW)
+    other = kept(tmp_path, ROW, at=LATER)
+    history = SessionHistory(tmp_path)
+    history.delete(path.stem)
+    history.delete(path.stem)
+    assert list(tmp_path.iterdir()) == [other]
+    (tmp_path / "20260101-000000.jsonl").mkdir()
+    with pytest.raises(NibbleError, match="cannot be deleted"):
+        history.delete("20260101-000000")
+
+
 def test_what_cannot_be_written_or_found_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NibbleError, match="cannot be kept"):

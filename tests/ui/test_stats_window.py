@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from PySide6.QtCore import QPoint, QPointF, QSize, Qt
 from PySide6.QtGui import QImage
-from PySide6.QtWidgets import QComboBox, QFileDialog, QLabel, QPushButton, QTableView, QWidget
+from PySide6.QtWidgets import QComboBox, QFileDialog, QLabel, QMessageBox, QPushButton, QTableView, QWidget
 
 from app.chat.options import CacheMode
 from app.stats.history import SessionHistory
@@ -117,6 +117,20 @@ def test_an_earlier_session_is_shown_and_this_one_goes_on_behind(parts):
     assert parts.column("Chat") == ["Yesterday", "Yesterday"]
     parts.choose(0)
     assert parts.column("Chat") == ["Chat", "second", "Third"]
+
+
+def test_an_earlier_session_is_deleted_once_confirmed(parts, folder, qtbot):
+    delete = parts.window.findChild(QPushButton, "stats_delete")
+    assert not delete.isVisible()
+    parts.choose(1)
+    for answer, left in (("Cancel", 1), ("Delete", 0)):
+        qtbot.mouseClick(delete, Qt.MouseButton.LeftButton)
+        dialog = parts.window.findChildren(QMessageBox, "delete_session_dialog")[-1]
+        (button,) = [b for b in dialog.buttons() if b.text().strip("&") == answer]
+        button.click()
+        assert len(list(folder.iterdir())) == left
+    assert parts.session.count() == 1
+    assert not delete.isVisible()
 
 
 def test_a_broken_session_is_moved_aside_and_said(parts, folder):

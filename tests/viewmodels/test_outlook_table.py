@@ -31,7 +31,9 @@ def test_the_longest_context_fits_beside_the_weights_and_says_how_it_was_found()
     assert FP16.bytes_at(74_752) <= 3_000_000_000 < FP16.bytes_at(74_753)
     for said in ("4.00 GB", "physical memory", "1.00 GB of weights", "131,072 tokens", "work space"):
         assert said in row.tooltip
-    assert outlook_table(FACTS, 32).note == "Longest in int4 is the model's limit: memory would hold more."
+    assert outlook_table(FACTS, 32).note == (
+        "In int4, longest is the model's limit; memory alone would hold 266K tokens in int4, 74.8K in fp16."
+    )
 
 
 def test_lengths_beyond_the_models_own_limit_are_marked():
@@ -39,7 +41,21 @@ def test_lengths_beyond_the_models_own_limit_are_marked():
     assert [row.label for row in table.rows] == ["8K tokens", "32K tokens †", "128K tokens †", "Longest, in tokens"]
     assert "reads at most 16,384 tokens" in table.rows[1].tooltip
     assert "† More than this model's own limit of 16,384 tokens." in table.note
-    assert "in both modes" in table.note
+    assert "In both modes, longest is the model's limit" in table.note
+
+
+def test_a_cache_that_stops_growing_has_no_longest_but_the_models():
+    ring = CacheGrowth((LayerGrowth(4, 8_000, 256, 512),))
+    facts = replace(FACTS, outlook=replace(OUTLOOK, fp16=ring, int4=(Int4Growth(32, ring),)))
+    assert rows_of(facts)["longest"].fp16 == "131,072"
+    assert "over a thousand million tokens in int4" in outlook_table(facts, 32).note
+
+
+def test_small_memory_says_small_numbers():
+    tiny = replace(OUTLOOK, memory_bytes=FACTS.weight_bytes + FP16.bytes_at(512))
+    assert rows_of(replace(FACTS, outlook=tiny))["longest"].fp16 == "512"
+    at_limit = replace(FACTS, outlook=tiny, context_limit_tokens=512)
+    assert "tokens in int4, 512 in fp16." in outlook_table(at_limit, 32).note
 
 
 def test_weights_that_fill_memory_leave_room_for_nothing():
