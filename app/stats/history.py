@@ -169,6 +169,6 @@ def _started_at(path: Path) -> datetime | None:
 
 def _aside(path: Path) -> str:
     try:
-        return f"It was kept as {move_aside(path, 'broken').name}."
+        return f"The file was kept as {move_aside(path, 'broken').name}."
     except OSError as error:
-        return f"It could not be moved aside ({error.strerror})."
+        return f"The file could not be moved aside ({error.strerror})."
