@@ -32,7 +32,7 @@ from app.viewmodels.panel_state import format_seconds, reply_panel
 DONE, REFUSED, DEFECT, STOPPED = 0, 1, 2, 130
 """Exit codes."""
 
-EXPORT_SUFFIXES = (".csv", ".json")
+EXPORT_SUFFIXES = (".csv", ".json", ".md")
 """What `app.stats.export` writes; asked before the reply, not after it."""
 
 
@@ -99,7 +99,7 @@ def task_from(arguments: argparse.Namespace) -> Task:
 def _check_export(file: Path) -> None:
     """Refuse before the reply what would fail after it. Raises NibbleError."""
     if file.suffix.lower() not in EXPORT_SUFFIXES:
-        raise NibbleError(f"Figures cannot be exported to {file.name}.", "Name a file that ends in .csv or .json.")
+        raise NibbleError(f"Figures cannot be exported to {file.name}.", "Name a file that ends in .csv, .json or .md.")
     if not file.parent.is_dir():
         raise NibbleError(f"There is no folder {file.parent} to export to.", "Make it, or name another.")
     if file.is_dir() or not os.access(file.parent, os.W_OK):

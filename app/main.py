@@ -21,9 +21,11 @@ from app.log import start_logging
 from app.paths import Paths, default_paths
 from app.resources import icon_path, starter_model_path
 from app.settings.file import load_settings
+from app.stats.history import SessionHistory
 from app.store.store import Store
 from app.ui.main_window import MainWindow
 from app.ui.quit_filter import QuitFilter
+from app.viewmodels.cache_course import CacheCourse
 from app.viewmodels.chat_session import ChatSession
 from app.viewmodels.conversation_list import ConversationList
 from app.viewmodels.engine_client import EngineClient
@@ -45,13 +47,15 @@ class Program:
         self.engine = EngineClient(command)
         settings = SettingsModel(loaded.settings, paths.settings_file)
         model = OpenModel(self.engine, settings, starter_path)
+        session = ChatSession(self.engine, model, self.store, settings)
         self.models = Models(
             engine=self.engine,
             model=model,
-            session=ChatSession(self.engine, model, self.store, settings),
+            session=session,
+            course=CacheCourse(session),
             conversations=ConversationList(self.store),
             settings=settings,
-            stats=SessionStats(self.engine),
+            stats=SessionStats(self.engine, SessionHistory(paths.sessions)),
         )
         geometry = QSettings(str(paths.config / "window.ini"), QSettings.Format.IniFormat)
         self.window = MainWindow(self.models, geometry)

@@ -32,6 +32,11 @@ class Paths:
         return self.data / "calibrations"
 
     @property
+    def sessions(self) -> Path:
+        """Folder of the figures of all sessions, a file a session."""
+        return self.data / "sessions"
+
+    @property
     def settings_file(self) -> Path:
         """What the person has set for the whole app."""
         return self.config / "settings.json"

@@ -8,22 +8,29 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from PySide6.QtCore import QSize
 from PySide6.QtGui import QColor, QPalette
-from PySide6.QtWidgets import QApplication, QWidget
+from PySide6.QtWidgets import QApplication, QComboBox, QWidget
 from qasync import QEventLoop
 
+from app.chat.figures import CacheFigures
 from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions
 from app.engine.command import engine_command
 from app.main import Program
 from app.paths import Paths
+from app.stats.history import SessionHistory
+from app.stats.session import Row
 from app.store.store import MessageState, Store
 from app.ui.compare_window import CompareWindow
 from app.ui.quality_window import QualityWindow
+from app.ui.stats_window import StatsWindow
 from app.viewmodels.reply import ChatState
+from tests.chat_parts import FIGURES
+from tests.stats.test_export import MACHINE
 
 SIZES = (QSize(900, 600), QSize(1440, 900))
 QUESTION = "How can I read a big file line by line in Python, and what does it cost?"
@@ -196,6 +203,35 @@ async def quality(program: Program) -> QWidget:
     return window
 
 
+async def stats_empty(program: Program) -> QWidget:
+    """Show the session's figures before there is one."""
+    program.window.actions_.stats.trigger()
+    window = program.window.findChild(StatsWindow)
+    window.resize(QSize(1180, 720).boundedTo(program.window.size()))
+    return window
+
+
+async def stats(program: Program) -> QWidget:
+    """Show the replies of a session, some in int4 and some in fp16."""
+    window = await stats_empty(program)
+    for title, mode in (("A fox who finds a lantern", CacheMode.INT4), ("The same again", CacheMode.FP16)):
+        program.models.session.new_chat()
+        program.models.session.set_options(replace(program.models.session.options, cache_mode=mode))
+        for turn, tokens in enumerate((60, 110, 40, 150, 90, 120)):
+            program.models.session.send(f"{title}, part {turn + 1} [tokens {tokens}]")
+            await _until(lambda: program.models.session.state is ChatState.IDLE)
+    return window
+
+
+async def stats_earlier(program: Program) -> QWidget:
+    """Show a session of the day before, of which a line is broken."""
+    window = await stats_empty(program)
+    choice = window.findChild(QComboBox, "stats_session")
+    choice.setCurrentIndex(1)
+    choice.activated.emit(1)
+    return window
+
+
 def dark_palette() -> QPalette:
     """Return what macOS gives in its dark appearance, nearly: the offscreen platform has only a light one."""
     role = QPalette.ColorRole
@@ -235,6 +271,9 @@ SCENES = (
     ("quality-empty", quality_empty),
     ("quality-running", quality_running),
     ("quality", quality),
+    ("stats-empty", stats_empty),
+    ("stats", stats),
+    ("stats-earlier", stats_earlier),
 )
 
 
@@ -247,6 +286,24 @@ def _fill(paths: Paths) -> None:
         made = store.create_conversation(title, "", replace(ChatOptions(), cache_mode=CacheMode.FP16))
         store.add_message(made.id, Message(Role.USER, title), MessageState.COMPLETE)
     store.close()
+    history = SessionHistory(paths.sessions, lambda: datetime(2026, 11, 26, 18, 3, tzinfo=UTC))
+    for tokens in (412, 1893, 5120, 9800, 16_384):
+        for mode in CacheMode:
+            history.append(_row(tokens, mode), MACHINE)
+    (file,) = paths.sessions.iterdir()
+    file.write_text(file.read_text(encoding="utf-8") + "{", encoding="utf-8")
+
+
+def _row(tokens: int, mode: CacheMode) -> Row:
+    """Return a reply whose figures are made up, with a slope that can be seen."""
+    fp16_bytes = tokens * 147_456
+    own_bytes = fp16_bytes * 9 // 32 if mode is CacheMode.INT4 else fp16_bytes
+    cache = CacheFigures(mode, 32, "metal, fused kernels", tokens, *[own_bytes] * 2, *[fp16_bytes] * 2, 36, 36)
+    speed = 1 / (0.0125 + own_bytes * 9e-12)
+    figures = replace(
+        FIGURES, model="example", cache=cache, decode_tokens_per_s=speed, requested_mode=mode, ttft_s=tokens / 900
+    )
+    return Row("A fox who finds a lantern", figures)
 
 
 async def _until(holds: Callable[[], bool], timeout_s: float = 10.0) -> None:

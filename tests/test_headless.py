@@ -181,6 +181,7 @@ def test_a_prompt_comes_from_stdin(model: str) -> None:
         (["--prompt", "[fail decode]"], "The script asks for a failure in decode. Ask for something else."),
         (["--prompt", "x", "--export", "f.xlsx"], "Figures cannot be exported to f.xlsx."),
         (["--prompt", "x", "--export", "/nowhere/f.csv"], "There is no folder /nowhere to export to."),
+        (["--prompt", "x", "--export", "/nowhere/f.md"], "There is no folder /nowhere to export to."),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(

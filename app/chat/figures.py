@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from app.chat.options import CacheMode
+from app.chat.outlook import Outlook
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,17 @@ class CacheFigures:
 
 @dataclass(frozen=True, slots=True)
 class MemoryFigures:
-    """What MLX's allocator holds in the engine's process, in bytes."""
+    """What the engine's process holds, in bytes: by MLX's allocator, and by the system."""
 
     active_bytes: int
     peak_bytes: int
     """Highest `active_bytes` since the reply began."""
     pool_bytes: int
     """Freed buffers kept for reuse; not part of `active_bytes`."""
+    process_bytes: int = 0
+    """The whole process; 0 where it was not measured."""
+    process_measure: str = ""
+    """How the system counted it, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +130,5 @@ class ModelFacts:
     notes: tuple[LayerNote, ...]
     remarks: tuple[str, ...] = ()
     """What else a person should know, such as weights expanded because this device has no fast path for them."""
+    outlook: Outlook | None = None
+    """What its caches will take; None where nobody found out."""

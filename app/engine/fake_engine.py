@@ -19,9 +19,11 @@ from pathlib import Path
 from app import __version__
 from app.chat.figures import CacheFigures, MachineFacts, MemoryFigures, ModelFacts, ReplyFigures
 from app.chat.message import Message, Role
-from app.chat.options import CacheMode, ChatOptions
+from app.chat.options import GROUP_SIZES, CacheMode, ChatOptions
+from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
 from app.engine.fake_quality import measure_fake
 from app.engine.fake_script import Script
+from app.engine.footprint import process_footprint
 from app.engine.protocol import (
     Emit,
     Finished,
@@ -40,9 +42,11 @@ LAYERS, KV_HEADS, HEAD_SIZE = 4, 2, 64
 CAPACITY_STEP = 256
 PREFILL_STEP = 8
 CONTEXT_LIMIT = 4096
+MEMORY_BYTES = 8 * 1024**3
 WEIGHT_BYTES = 2_000_000
 PROGRESS_INTERVAL_S = 0.25
 END_OF_TEXT = 0
+FP16_ROW_BYTES = LAYERS * 2 * KV_HEADS * HEAD_SIZE * 2
 WORDS = ("the", "a", "fox", "lantern", "river", "garden", "child", "song", "boat", "walked", "found", "kept", "once")
 MARKDOWN = """# A heading
 
@@ -74,9 +78,8 @@ class _Cache:
     def figures(self) -> CacheFigures:
         tokens = len(self.words)
         capacity = -(-tokens // CAPACITY_STEP) * CAPACITY_STEP
-        fp16 = LAYERS * 2 * KV_HEADS * HEAD_SIZE * 2
-        int4 = LAYERS * 2 * KV_HEADS * (HEAD_SIZE // 2 + HEAD_SIZE // self.group_size * 2)
-        own = int4 if self.mode is CacheMode.INT4 else fp16
+        fp16 = FP16_ROW_BYTES
+        own = int4_row_bytes(self.group_size) if self.mode is CacheMode.INT4 else fp16
         return CacheFigures(
             mode=self.mode,
             group_size=self.group_size,
@@ -91,6 +94,25 @@ class _Cache:
         )
 
 
+def int4_row_bytes(group_size: int) -> int:
+    """Return what a token takes in int4: codes and scales of all layers."""
+    return LAYERS * 2 * KV_HEADS * (HEAD_SIZE // 2 + HEAD_SIZE // group_size * 2)
+
+
+def fake_outlook() -> Outlook:
+    """Return what the made-up caches will take: exactly what their figures say at every length."""
+
+    def growth(row_bytes: int) -> CacheGrowth:
+        return CacheGrowth((LayerGrowth(LAYERS, row_bytes, CAPACITY_STEP),))
+
+    return Outlook(
+        fp16=growth(FP16_ROW_BYTES),
+        int4=tuple(Int4Growth(size, growth(int4_row_bytes(size))) for size in GROUP_SIZES),
+        memory_bytes=MEMORY_BYTES,
+        memory_source="made up by the fake engine",
+    )
+
+
 class FakeEngine:
     """Implements `app.engine.protocol.Engine` without MLX."""
 
@@ -102,7 +124,7 @@ class FakeEngine:
         """Return plausible facts about this machine."""
         return MachineFacts(
             machine="Fake",
-            memory_bytes=8 * 1024**3,
+            memory_bytes=MEMORY_BYTES,
             os=platform.platform(),
             device="cpu",
             backend="cpu",
@@ -137,6 +159,7 @@ class FakeEngine:
             int4_layers=LAYERS,
             notes=(),
             remarks=("This is not a model: it replays a script.",),
+            outlook=fake_outlook(),
         )
         emit(Loaded(request.request_id, self._model))
 
@@ -309,7 +332,8 @@ class _Reply:
 
     def _memory(self) -> MemoryFigures:
         active = WEIGHT_BYTES + self._cache.figures().allocated_bytes
-        return MemoryFigures(active_bytes=active, peak_bytes=active, pool_bytes=0)
+        process_bytes, measure = process_footprint()
+        return MemoryFigures(active, active, 0, process_bytes, measure)
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._started_s

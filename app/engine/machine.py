@@ -11,6 +11,7 @@ import mlx.core as mx
 
 from app import __version__
 from app.chat.figures import MachineFacts, MemoryFigures
+from app.engine.footprint import process_footprint
 from kernels import dispatch
 
 
@@ -30,9 +31,14 @@ def machine_facts() -> MachineFacts:
 
 
 def memory_figures() -> MemoryFigures:
-    """Return what MLX's allocator holds now."""
+    """Return what MLX's allocator and the whole process hold now."""
+    process_bytes, measure = process_footprint()
     return MemoryFigures(
-        active_bytes=mx.get_active_memory(), peak_bytes=mx.get_peak_memory(), pool_bytes=mx.get_cache_memory()
+        active_bytes=mx.get_active_memory(),
+        peak_bytes=mx.get_peak_memory(),
+        pool_bytes=mx.get_cache_memory(),
+        process_bytes=process_bytes,
+        process_measure=measure,
     )
 
 

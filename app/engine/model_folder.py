@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 from app.chat.figures import ModelFacts
 from app.chat.options import GROUP_SIZES, CacheMode
 from app.engine import attention_patch
+from app.engine.cache_growth import outlook_of
 from app.engine.cache_plan import CachePlan, make_caches, plan_cache
 from app.engine.calibration import POSITIONS, Calibration, CalibrationStoppedError, calibrate, start
 from app.engine.calibration_store import CalibrationStore, fingerprint
@@ -101,6 +102,7 @@ def open_model(path: Path, progress: Callable[[str], None], calibrating: Calibra
         int4_layers=plan.int4_layers,
         notes=plan.notes,
         remarks=(*remarks, *calibration.remarks),
+        outlook=outlook_of(model, plan, calibration),
     )
     return OpenModel(model, tokenizer, facts, plan, calibration)
 

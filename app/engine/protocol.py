@@ -16,7 +16,7 @@ from app.chat.options import ChatOptions
 from app.chat.plain import PlainError, from_fields, plain_fields
 from app.chat.quality import Effort, QualityReport, TextSource
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 # Requests

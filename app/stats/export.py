@@ -1,4 +1,7 @@
-"""Figures of replies as a table: CSV for spreadsheets, JSON for programs. One table says what is in both."""
+"""Figures of replies as a table: CSV for spreadsheets, JSON for programs, Markdown for people.
+
+One table says what is in the first two; Markdown has the columns of it that fit on a page.
+"""
 
 import csv
 import io
@@ -54,6 +57,8 @@ COLUMNS = (
     Column("mlx_active_bytes", "figures.memory.active_bytes", "MLX memory in use when the reply ended."),
     Column("mlx_peak_bytes", "figures.memory.peak_bytes", "Most MLX memory in use during the reply, pool left out."),
     Column("mlx_pool_bytes", "figures.memory.pool_bytes", "Freed MLX buffers kept for reuse."),
+    Column("process_bytes", "figures.memory.process_bytes", "Memory of the engine's process when the reply ended."),
+    Column("process_measure", "figures.memory.process_measure", "How the system counted process_bytes."),
     Column("prompt_tokens", "figures.prompt_tokens", "Tokens of the whole prompt, chat template included."),
     Column("reused_tokens", "figures.reused_tokens", "Of those, in the cache already."),
     Column("prefilled_tokens", "figures.prefilled_tokens", "Of those, read for this reply."),
@@ -76,6 +81,23 @@ COLUMNS = (
 )
 """What is told of every reply; sources are read from Row."""
 
+MARKDOWN_COLUMNS = (
+    "chat_title",
+    "model",
+    "started_at_utc",
+    "effective_mode",
+    "cache_tokens",
+    "kv_allocated_bytes",
+    "kv_fp16_allocated_bytes",
+    "kv_saving_ratio",
+    "generated_tokens",
+    "ttft_s",
+    "prefill_tokens_per_s",
+    "decode_tokens_per_s",
+    "finish_reason",
+)
+"""The columns that Markdown has."""
+
 MACHINE_COLUMNS = (
     Column("machine", "machine", "Chip or processor."),
     Column("machine_memory_bytes", "memory_bytes", "Memory of the machine."),
@@ -91,7 +113,7 @@ MACHINE_COLUMNS = (
 
 
 def export_rows(path: Path, rows: Sequence[Row], machine: MachineFacts) -> None:
-    """Write one line a reply, as CSV or JSON by the suffix of `path`; an old file is replaced whole.
+    """Write one line a reply, as CSV, JSON or Markdown by the suffix of `path`; an old file is replaced whole.
 
     Raises NibbleError for another suffix and where the file cannot be written.
     """
@@ -100,10 +122,12 @@ def export_rows(path: Path, rows: Sequence[Row], machine: MachineFacts) -> None:
             replace_text(path, _csv_text(rows, machine))
         case ".json":
             replace_text(path, _json_text(rows, machine))
+        case ".md":
+            replace_text(path, _markdown_text(rows, machine))
         case suffix:
             raise NibbleError(
                 f"Figures cannot be exported as {suffix or 'a file without a suffix'}.",
-                "Choose a name that ends in .csv or .json.",
+                "Choose a name that ends in .csv, .json or .md.",
             )
 
 
@@ -126,6 +150,27 @@ def _json_text(rows: Sequence[Row], machine: MachineFacts) -> str:
         "replies": [{c.name: _cell(row, c) for c in COLUMNS} for row in rows],
     }
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _markdown_text(rows: Sequence[Row], machine: MachineFacts) -> str:
+    columns = [column for column in COLUMNS if column.name in MARKDOWN_COLUMNS]
+    cells = [[_markdown_cell(_cell(row, column)) for column in columns] for row in rows]
+    # A column that holds text in no row is one of figures, which stand at the right.
+    texts = [any(isinstance(_cell(row, column), str) for row in rows) for column in columns]
+    lines = [[c.name for c in columns], ["---" if text else "---:" for text in texts], *cells]
+    facts = "\n".join(f"- {c.name}: {_markdown_cell(_cell(machine, c))}" for c in MACHINE_COLUMNS)
+    meaning = "\n".join(f"- {c.name}: {c.description}" for c in columns)
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return f"# Nibble session stats\n\n{table}\n## Measured on\n\n{facts}\n\n## Columns\n\n{meaning}\n"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    """Return a figure as it may stand in a table: floats to four digits, text without what ends a cell."""
+    if cell is None:
+        return "–"
+    if isinstance(cell, float):
+        return f"{cell:.4g}"
+    return " ".join(str(cell).split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def _cell(owner: Row | MachineFacts, column: Column) -> Cell:

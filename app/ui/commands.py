@@ -20,6 +20,7 @@ from app.ui.controls import NoticeBar
 from app.ui.options_dialog import OptionsDialog
 from app.ui.quality_window import QualityWindow
 from app.ui.settings_dialog import SettingsDialog
+from app.ui.stats_window import StatsWindow
 from app.viewmodels.compare_run import CompareResult
 from app.viewmodels.models import Models
 from app.viewmodels.session_stats import COMPARISON_TITLE
@@ -107,6 +108,18 @@ class Commands(QObject):
                 return
         self._show(QualityWindow(self._models.engine, facts, self._models.session.options.group_size, self._window))
 
+    def show_stats(self) -> None:
+        """Open the session's figures, or bring them to the front."""
+        for dialog in self._beside:
+            if isinstance(dialog, StatsWindow):
+                dialog.raise_()
+                dialog.activateWindow()
+                return
+        window = StatsWindow(self._models.stats, self._window)
+        window.chat_asked.connect(self._window.activateWindow)
+        window.chat_asked.connect(self._composer.edit.setFocus)
+        self._show(window)
+
     def show_about(self) -> None:
         """Open the versions."""
         self._show(AboutDialog(self._models.engine.machine, self._window))
@@ -169,7 +182,7 @@ class Commands(QObject):
             else:
                 done(f"The figures were written to {path}.")
 
-        prompts.ask_export_path(parent, "Export Session Stats", "nibble-session", export)
+        prompts.ask_export_path(parent, "Export Session Stats", "nibble-session", export, prompts.SESSION_KINDS)
 
     def _title_of(self, conversation_id: int) -> str:
         row = self._models.conversations.row_of(conversation_id)

@@ -4,12 +4,17 @@ from PySide6.QtCore import QEvent, QSize, Qt
 from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from app.chat.options import CacheMode
+from app.ui.growth_plot import GrowthPlot
 from app.ui.meter import Meter
+from app.ui.outlook_grid import OutlookGrid
 from app.ui.sparkline import Sparkline
 from app.ui.theme import GAP, TIGHT, WIDE, Hairline, SubtleLabel, figure_font, scaled_font
+from app.viewmodels.cache_course import Course
+from app.viewmodels.outlook_table import OutlookTable
 from app.viewmodels.panel_state import PanelState
 
 SECTIONS = {"cache": "KV cache", "speed": "Speed", "context": "Context", "memory": "Memory in the engine"}
+OUTLOOK = "Outlook"
 """Headings, by the part of a row's key before the dot."""
 
 
@@ -42,6 +47,9 @@ class LivePanel(QWidget):
         self._context_bar.setObjectName("panel_context_bar")
         self._sparkline = Sparkline("Recent decode speed")
         self._sparkline.setObjectName("panel_sparkline")
+        self._growth = GrowthPlot("Growth of this cache beside fp16")
+        self._growth.setObjectName("panel_growth")
+        self._outlook = OutlookGrid()
         self._lay_out()
 
     def show_state(self, state: PanelState) -> None:
@@ -63,6 +71,14 @@ class LivePanel(QWidget):
         self._notes.setVisible(bool(state.layer_notes))
         self._show_bars(state)
         self._sparkline.set_values(state.speeds, state.speeds_text)
+
+    def show_course(self, course: Course) -> None:
+        """Show how the cache has grown."""
+        self._growth.set_course(course)
+
+    def show_outlook(self, table: OutlookTable) -> None:
+        """Show what lengths to come would take."""
+        self._outlook.show_table(table)
 
     def sizeHint(self) -> QSize:
         """Return a width at which no usual figure wraps."""
@@ -106,12 +122,9 @@ class LivePanel(QWidget):
         column.addWidget(self._mode)
         column.addWidget(self._status)
         column.addLayout(self._bars())
+        column.addWidget(self._growth)
         for section, title in SECTIONS.items():
-            column.addSpacing(TIGHT)
-            column.addWidget(Hairline())
-            heading = QLabel(title)
-            heading.setFont(scaled_font(heading.font(), 1.0, bold=True))
-            column.addWidget(heading)
+            _add_heading(column, title)
             grid = QGridLayout()
             grid.setVerticalSpacing(TIGHT)
             grid.setHorizontalSpacing(GAP)
@@ -124,6 +137,8 @@ class LivePanel(QWidget):
                 column.addWidget(self._sparkline)
             elif section == "context":
                 column.addWidget(self._context_bar)
+                _add_heading(column, OUTLOOK)
+                column.addWidget(self._outlook)
         column.addStretch(1)
 
         scroll = QScrollArea(self)
@@ -162,6 +177,14 @@ class LivePanel(QWidget):
         grid.addWidget(label, row, 0, Qt.AlignmentFlag.AlignTop)
         grid.addWidget(value, row, 1)
         self._labels[key], self._values[key] = label, value
+
+
+def _add_heading(column: QVBoxLayout, title: str) -> None:
+    column.addSpacing(TIGHT)
+    column.addWidget(Hairline())
+    heading = QLabel(title)
+    heading.setFont(scaled_font(heading.font(), 1.0, bold=True))
+    column.addWidget(heading)
 
 
 def _figure(object_name: str, accessible_name: str) -> QLabel:

@@ -26,6 +26,7 @@ from app.ui.sidebar import Sidebar
 from app.ui.theme import GAP, TIGHT, WIDE, Hairline
 from app.ui.transcript import COLUMN_WIDTH, Transcript
 from app.viewmodels.models import Models
+from app.viewmodels.outlook_table import outlook_table
 from app.viewmodels.reply import ChatState
 
 MINIMUM_SIZE = (760, 480)
@@ -124,6 +125,7 @@ class MainWindow(QMainWindow):
     def _connect_session(self) -> None:
         session = self._session
         session.conversation_changed.connect(self._show_conversation)
+        session.conversation_changed.connect(self._show_outlook)
         session.messages_reset.connect(self._show_messages)
         session.message_added.connect(self.transcript.add_message)
         session.message_added.connect(self._show_page)
@@ -131,10 +133,13 @@ class MainWindow(QMainWindow):
         session.state_changed.connect(self._show_state)
         session.activity_changed.connect(self.composer.set_activity)
         session.panel_changed.connect(self.panel.show_state)
+        self._models.course.changed.connect(self.panel.show_course)
         session.failed.connect(self._show_failure)
         session.reply_finished.connect(self._models.stats.add)
         self._models.stats.changed.connect(self._enable_actions)
+        self._models.stats.failed.connect(self.notice.show_notice)
         self._models.model.changed.connect(self._enable_actions)
+        self._models.model.changed.connect(self._show_outlook)
         self._models.model.failed.connect(self._show_load_failure)
         self._models.model.opened.connect(self._forget_load_failure)
         self._models.settings.changed.connect(self._show_panel)
@@ -184,6 +189,7 @@ class MainWindow(QMainWindow):
             (actions.rename, commands.rename_open),
             (actions.delete, commands.delete_open),
             (actions.about, commands.show_about),
+            (actions.stats, commands.show_stats),
         ]
         for action, call in pairs:
             action.triggered.connect(lambda _=False, c=call: c())  # type: ignore[attr-defined]
@@ -245,7 +251,9 @@ class MainWindow(QMainWindow):
         self._show_messages()
         self._show_state(self._session.state)
         self._show_panel()
+        self._show_outlook()
         self.panel.show_state(self._session.panel)
+        self.panel.show_course(self._models.course.course)
         self.composer.set_activity(self._session.activity)
 
     def _show_conversation(self) -> None:
@@ -278,6 +286,9 @@ class MainWindow(QMainWindow):
         self.panel.setVisible(shown)
         self.actions_.panel.setChecked(shown)
         self.header.panel_toggle.setChecked(shown)
+
+    def _show_outlook(self) -> None:
+        self.panel.show_outlook(outlook_table(self._models.model.facts, self._session.options.group_size))
 
     def _show_failure(self, message: str, hint: str, detail: str) -> None:
         self.notice.show_notice(message, hint, detail)

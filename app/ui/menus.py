@@ -36,6 +36,7 @@ class Actions:
     rename: QAction
     delete: QAction
     panel: QAction
+    stats: QAction
     about: QAction
 
 
@@ -96,6 +97,7 @@ def build_menus(window: QMainWindow) -> Actions:
     view = menu("view", "View")
     panel = command(view, "panel", "Live Panel", "Ctrl+Alt+I")
     panel.setCheckable(True)
+    stats = command(view, "stats", "Session Stats…", "Ctrl+Alt+S")
 
     about = command(menu("help", "Help"), "about", "About Nibble", role=roles.AboutRole)
     return Actions(
@@ -123,5 +125,6 @@ def build_menus(window: QMainWindow) -> Actions:
         rename=rename,
         delete=delete,
         panel=panel,
+        stats=stats,
         about=about,
     )

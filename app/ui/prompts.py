@@ -1,6 +1,6 @@
 """Questions to the person. None of them blocks: each opens a dialog and calls back with the answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Qt, QUrl
@@ -16,6 +16,16 @@ from PySide6.QtWidgets import (
 )
 
 from app.ui.theme import code_font
+
+FILE_KINDS = {
+    "csv": "CSV for spreadsheets (*.csv)",
+    "json": "JSON (*.json)",
+    "md": "Markdown (*.md)",
+    "png": "PNG picture (*.png)",
+}
+"""What a file is called in a dialog, by its suffix."""
+SESSION_KINDS = ("csv", "json", "md")
+"""What a session's figures can be written as."""
 
 
 def ask_folder(parent: QWidget, then: Callable[[str], None]) -> None:
@@ -40,15 +50,18 @@ def ask_text_file(parent: QWidget, then: Callable[[Path], None]) -> None:
     _open(dialog)
 
 
-def ask_export_path(parent: QWidget, title: str, name: str, then: Callable[[Path], None]) -> None:
-    """Ask where to write figures, as CSV or JSON; `name` is offered, with .csv."""
+def ask_export_path(
+    parent: QWidget, title: str, name: str, then: Callable[[Path], None], kinds: Sequence[str] = ("csv", "json")
+) -> None:
+    """Ask where to write figures, as one of `kinds` (suffixes); `name` is offered, with the first of them."""
+    filters = {FILE_KINDS[kind]: kind for kind in kinds}
     dialog = QFileDialog(parent, title)
     dialog.setObjectName("export_dialog")
     dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-    dialog.setNameFilters(["CSV for spreadsheets (*.csv)", "JSON (*.json)"])
-    dialog.setDefaultSuffix("csv")
-    dialog.filterSelected.connect(lambda chosen: dialog.setDefaultSuffix("json" if "json" in chosen else "csv"))
-    dialog.selectFile(f"{name}.csv")
+    dialog.setNameFilters(list(filters))
+    dialog.setDefaultSuffix(kinds[0])
+    dialog.filterSelected.connect(lambda chosen: dialog.setDefaultSuffix(filters[chosen]))
+    dialog.selectFile(f"{name}.{kinds[0]}")
     dialog.fileSelected.connect(lambda path: then(Path(path)))
     _open(dialog)
 
@@ -85,6 +98,12 @@ def confirm_delete(parent: QWidget, title: str, then: Callable[[], None]) -> Non
     """Ask before a conversation is deleted."""
     question = f"Delete “{title}”?"
     confirm(parent, "delete_dialog", question, "The chat and its messages cannot be brought back.", "Delete", then)
+
+
+def confirm_delete_session(parent: QWidget, label: str, then: Callable[[], None]) -> None:
+    """Ask before a session's figures are deleted."""
+    question = f"Delete the figures of {label}?"
+    confirm(parent, "delete_session_dialog", question, "They cannot be brought back. Chats stay.", "Delete", then)
 
 
 def confirm_link(parent: QWidget, url: QUrl, then: Callable[[], None]) -> None:

@@ -1,15 +1,11 @@
 """The pages of the quality window: what measuring is and costs, how far it is, and the report."""
 
-from typing import Any
-
-from PySide6.QtCore import QLocale, QModelIndex, QPersistentModelIndex, QSortFilterProxyModel, Qt
+from PySide6.QtCore import QModelIndex, QPersistentModelIndex, Qt
 from PySide6.QtGui import QBrush, QFont
 from PySide6.QtWidgets import (
     QHBoxLayout,
-    QHeaderView,
     QLabel,
     QProgressBar,
-    QStyledItemDelegate,
     QStyleOptionViewItem,
     QTableView,
     QVBoxLayout,
@@ -17,8 +13,8 @@ from PySide6.QtWidgets import (
 )
 
 from app.chat.quality import QualityReport
-from app.ui.scroll_bar import quieten
-from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, accent, figure_font, mix, scaled_font
+from app.ui.figure_table import CellPainter, figure_table
+from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, accent, mix, scaled_font
 from app.viewmodels.quality_run import RunProgress
 from app.viewmodels.quality_table import (
     DESCRIPTION_COLUMN,
@@ -32,7 +28,6 @@ from app.viewmodels.quality_table import (
 
 TEXT_WIDTH = 560
 _STEPS = 1000
-_SPACE = "\N{EN SPACE}"
 _WHAT = (
     "The model reads a text again and again: with its own fp16 cache, with this chat's int4 cache, with other ways of "
     "coding, and with each ingredient of ours taken away. For every token its predictions are compared with those of "
@@ -142,21 +137,8 @@ class ReportPage(QWidget):
         self._conditions.setText(conditions_text(report))
 
 
-class _Rows(QSortFilterProxyModel):
-    """Sorts, and keeps headings apart."""
-
-    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return a heading between spaces."""
-        found = super().headerData(section, orientation, role)
-        return f"{_SPACE}{found}{_SPACE}" if role == Qt.ItemDataRole.DisplayRole else found
-
-
-class _RowPainter(QStyledItemDelegate):
-    """Draws the row of the cache in use in bold on a tint; its name says so too. Keeps columns apart."""
-
-    def displayText(self, value: Any, locale: QLocale | QLocale.Language) -> str:
-        """Return a cell's text between spaces."""
-        return f"{_SPACE}{super().displayText(value, locale)}{_SPACE}"
+class _RowPainter(CellPainter):
+    """Draws the row of the cache in use in bold on a tint; its name says so too."""
 
     def initStyleOption(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> None:
         """Add weight and tint."""
@@ -170,31 +152,10 @@ class _RowPainter(QStyledItemDelegate):
 
 
 def _view(table: QualityTable, parent: QWidget) -> QTableView:
-    sorted_rows = _Rows(parent)
-    sorted_rows.setSourceModel(table)
-    sorted_rows.setSortRole(SORT_ROLE)
-    view = QTableView()
+    view = figure_table(table, SORT_ROLE, parent)
     view.setObjectName("quality_table")
     view.setAccessibleName("Quality of every cache")
-    view.setModel(sorted_rows)
     view.setItemDelegate(_RowPainter(view))
-    view.setSelectionBehavior(QTableView.SelectionBehavior.SelectRows)
-    view.setSelectionMode(QTableView.SelectionMode.SingleSelection)
-    view.setAlternatingRowColors(True)
-    view.setShowGrid(False)
-    view.setWordWrap(False)
-    view.setTabKeyNavigation(False)
-    view.setFont(figure_font(view.font()))
-    view.verticalHeader().hide()
-    view.verticalHeader().setDefaultSectionSize(view.fontMetrics().height() + GAP + TIGHT)
-    quieten(view)
-    header = view.horizontalHeader()
-    header.setMinimumHeight(view.fontMetrics().height() + GAP)
-    header.setHighlightSections(False)
-    header.setSortIndicatorClearable(True)
-    header.setStretchLastSection(True)
-    header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-    view.setSortingEnabled(True)
     return view
 
 

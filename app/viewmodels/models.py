@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from app.viewmodels.cache_course import CacheCourse
 from app.viewmodels.chat_session import ChatSession
 from app.viewmodels.conversation_list import ConversationList
 from app.viewmodels.engine_client import EngineClient
@@ -17,6 +18,7 @@ class Models:
     engine: EngineClient
     model: OpenModel
     session: ChatSession
+    course: CacheCourse
     conversations: ConversationList
     settings: SettingsModel
     stats: SessionStats

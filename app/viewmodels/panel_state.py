@@ -38,6 +38,8 @@ EXPLANATIONS = {
     "1 MB is 1,000,000 bytes.",
     "memory.pool": "Freed buffers that MLX keeps for reuse, on top of active memory. Reported by MLX's allocator. "
     "1 MB is 1,000,000 bytes.",
+    "memory.process": "All that the engine's process takes, active memory, pool, Python and libraries, as the system "
+    "counts it. 1 MB is 1,000,000 bytes.",
 }
 """What each figure is, its unit and how it is measured; by row key."""
 
@@ -55,6 +57,7 @@ LABELS = {
     "memory.active": "Active",
     "memory.peak": "Peak",
     "memory.pool": "Pool",
+    "memory.process": "Process",
 }
 
 
@@ -184,6 +187,7 @@ def panel_of(
         "memory.active": memory.active_bytes,
         "memory.peak": memory.peak_bytes,
         "memory.pool": memory.pool_bytes,
+        "memory.process": memory.process_bytes,
     }
     values = {key: format_bytes(count) for key, count in counts.items()}
     values |= {
@@ -196,6 +200,10 @@ def panel_of(
         "context.used": _context(cache.tokens, context_limit_tokens),
     }
     exact = {key: f"Now {count:,} bytes." for key, count in counts.items()}
+    if memory.process_bytes:
+        exact["memory.process"] = f"Measured as {memory.process_measure}. {exact['memory.process']}"
+    else:
+        values["memory.process"], exact["memory.process"] = UNMEASURED, "It was not measured for this reply."
     return PanelState(
         rows=_rows(values, exact),
         used_bytes=cache.used_bytes,

@@ -101,6 +101,9 @@ class EngineContract:
         assert model.weight_bytes > 0
         assert 0 < model.int4_layers <= model.layers
         assert model.context_limit_tokens > 0
+        assert model.outlook is not None
+        assert model.outlook.memory_bytes > model.weight_bytes
+        assert model.outlook.memory_source
 
     def test_an_unknown_folder_fails_in_words_and_the_process_lives_on(
         self, fresh: EngineChild, folder: Path, tmp_path: Path
@@ -199,6 +202,20 @@ class EngineContract:
             bits = 4 + 16 / group_size
             assert cache.fp16_used_bytes / cache.used_bytes == pytest.approx(16 / bits, rel=0.01)
             assert cache.ratio == pytest.approx(16 / bits, rel=0.05)
+
+    @pytest.mark.parametrize("mode", CacheMode)
+    def test_the_outlook_is_what_a_reply_then_takes(
+        self, shared: EngineChild, folder: Path, chat: Chat, mode: CacheMode
+    ) -> None:
+        loaded = shared.ask(Load(f"outlook {mode}", str(folder)))[-1]
+        assert isinstance(loaded, Loaded)
+        outlook = loaded.model.outlook
+        assert outlook is not None
+        growth = outlook.fp16 if mode is CacheMode.FP16 else outlook.int4_of(GREEDY.group_size)
+        assert growth is not None
+        options = with_sampling(replace(GREEDY, cache_mode=mode), max_tokens=300)
+        cache = finished(chat.events(self.long_reply, options)).figures.cache
+        assert growth.bytes_at(cache.tokens) == cache.allocated_bytes
 
     def test_live_figures_come_while_a_reply_is_written(self, chat: Chat) -> None:
         request = chat.request(self.long_reply, with_sampling(GREEDY, max_tokens=2000))

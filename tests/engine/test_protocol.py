@@ -7,6 +7,7 @@ import pytest
 from app.chat.figures import CacheFigures, LayerNote, MachineFacts, MemoryFigures, ModelFacts, ReplyFigures
 from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions, Sampling
+from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
 from app.chat.quality import Effort, QualityReport, TextKind, TextSource, WindowScore, variant_quality
 from app.engine import protocol
 from app.engine.protocol import (
@@ -36,7 +37,7 @@ from app.engine.protocol import (
 
 TEXT = 'line\nfeed, "quotes", \u2028, \x00, 狐 and 🦊'
 CACHE = CacheFigures(CacheMode.INT4, 32, "cpu", 10, 100, 200, 400, 700, 3, 4, (LayerNote((3,), "too odd"),))
-MEMORY = MemoryFigures(1, 2, 3)
+MEMORY = MemoryFigures(1, 2, 3, 4, "as counted")
 FIGURES = ReplyFigures(
     model="tiny",
     started_at="2026-01-01T00:00:00+00:00",
@@ -61,7 +62,11 @@ FIGURES = ReplyFigures(
     finish_reason="stop",
 )
 MACHINE = MachineFacts("chip", 1, "os", "gpu", "metal", "0", "3", "0", "0")
-MODEL = ModelFacts("tiny", "/m", "qwen2", 1, 2, 4, 2048, "float16", 3, (LayerNote((3,), "too odd"),), ("small",))
+GROWTH = CacheGrowth((LayerGrowth(3, 96, 256), LayerGrowth(1, 32, 256, 512), LayerGrowth(1, 0, 1, 0, 64)))
+OUTLOOK = Outlook(GROWTH, (Int4Growth(32, GROWTH),), 2**34, "memory")
+MODEL = ModelFacts(
+    "tiny", "/m", "qwen2", 1, 2, 4, 2048, "float16", 3, (LayerNote((3,), "too odd"),), ("small",), OUTLOOK
+)
 OPTIONS = ChatOptions(CacheMode.FP16, 64, TEXT, Sampling(seed=3))
 
 REPORT = QualityReport(

@@ -13,7 +13,7 @@ from app import __version__
 from app.chat.figures import CacheFigures, LayerNote, MachineFacts, MemoryFigures, ReplyFigures
 from app.chat.options import CacheMode
 from app.errors import NibbleError
-from app.stats.export import COLUMNS, MACHINE_COLUMNS, export_rows
+from app.stats.export import COLUMNS, MACHINE_COLUMNS, MARKDOWN_COLUMNS, export_rows
 from app.stats.session import Row, Session
 
 FIGURES = ReplyFigures(
@@ -33,7 +33,7 @@ FIGURES = ReplyFigures(
         layers_total=8,
         notes=(LayerNote((2, 3), "no keys"), LayerNote((7,), "head size 30")),
     ),
-    memory=MemoryFigures(active_bytes=11, peak_bytes=12, pool_bytes=13),
+    memory=MemoryFigures(11, 12, 13, 14, "as counted"),
     prompt_tokens=20,
     reused_tokens=5,
     prefilled_tokens=15,
@@ -184,6 +184,23 @@ def test_json_leaves_text_as_it_is(tmp_path: Path) -> None:
     assert json.loads(path.read_text(encoding="utf-8"))["replies"][0]["chat_title"] == "=1+1"
 
 
+def test_markdown_is_a_table_with_its_conditions(tmp_path: Path) -> None:
+    path = tmp_path / "figures.md"
+    export_rows(path, [ROW, Row("a | b \\ <c>", FIGURES)], MACHINE)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "# Nibble session stats"
+    assert lines[2] == f"| {' | '.join(MARKDOWN_COLUMNS)} |"
+    assert lines[3].startswith("| --- | --- | --- | --- | ---: | ---: |")
+    assert lines[4].startswith(
+        '| Tulips, "red" and ü 🙂 | starter | 2026-11-23T10:00:00+00:00 | fp16 | 41 | 2000 | 7100 |'
+    )
+    assert "| 0.3 | 60.25 | 30.5 | stop |" in lines[4]
+    assert lines[5].startswith("| a \\| b \\\\ &lt;c> |")
+    assert "- machine: Apple M2" in lines
+    assert {c.name for c in COLUMNS} >= set(MARKDOWN_COLUMNS)
+    assert "- kv_saving_ratio: kv_fp16_allocated_bytes over kv_allocated_bytes." in lines
+
+
 def test_a_session_without_replies_exports_the_names_alone(tmp_path: Path) -> None:
     export_rows(tmp_path / "a.CSV", [], MACHINE)
     export_rows(tmp_path / "a.Json", [], MACHINE)
@@ -195,7 +212,7 @@ def test_a_session_without_replies_exports_the_names_alone(tmp_path: Path) -> No
 def test_other_suffixes_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(NibbleError, match="cannot be exported") as caught:
         export_rows(tmp_path / name, [ROW], MACHINE)
-    assert ".csv or .json" in caught.value.hint
+    assert ".csv, .json or .md" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
 
 

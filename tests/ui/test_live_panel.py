@@ -6,11 +6,15 @@ from PySide6.QtWidgets import QLabel, QWidget
 
 from app.chat.figures import CacheFigures, LayerNote, MemoryFigures, ModelFacts
 from app.chat.options import CacheMode, ChatOptions
+from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
 from app.engine.protocol import Prefill
+from app.ui.growth_plot import GrowthPlot
 from app.ui.live_panel import LivePanel
 from app.ui.meter import Meter
 from app.ui.sparkline import Sparkline
 from app.ui.theme import SubtleLabel, subtle
+from app.viewmodels.cache_course import Course, Reading, course_of
+from app.viewmodels.outlook_table import LENGTHS, outlook_table
 from app.viewmodels.panel_state import LABELS, empty_panel, panel_of, prefill_panel
 
 pytestmark = pytest.mark.qt_log_ignore("propagateSizeHints")  # the offscreen plugin's own remark
@@ -155,3 +159,54 @@ def test_secondary_text_follows_the_palette_of_its_window(qtbot):
     window.setPalette(dark)
     assert label.palette().color(QPalette.ColorRole.WindowText) == subtle(dark)
     assert label.palette().color(QPalette.ColorRole.WindowText).lightness() > 120
+
+
+def test_the_outlook_stands_with_its_explanation_and_names(panel):
+    panel.show_outlook(outlook_table(None, 32))
+    first = panel.findChild(QLabel, "panel_outlook_at_8192_int4")
+    assert first.text() == "–"
+    note = panel.findChild(QLabel, "panel_outlook_note")
+    assert note.isHidden()
+    growth = [CacheGrowth((LayerGrowth(24, row, 256),)) for row in (12_000, 3_375)]
+    outlook = Outlook(growth[0], (Int4Growth(32, growth[1]),), 10**9, "memory made up here")
+    table = outlook_table(replace(MODEL, outlook=outlook), 32)
+    panel.show_outlook(table)
+    for row in table.rows:
+        for mode, text in (("int4", row.int4), ("fp16", row.fp16)):
+            figure = panel.findChild(QLabel, f"panel_outlook_{row.key}_{mode}")
+            assert figure.text() == text
+            assert figure.toolTip() == figure.accessibleDescription() == row.tooltip
+            assert mode in figure.accessibleName()
+    assert panel.findChild(QLabel, "panel_outlook_at_8192_int4") is first
+    assert first.text() == "27.6 MB"
+    assert note.text().startswith("† More than this model's own limit of 1,024 tokens.")
+    assert len(table.rows) == len(LENGTHS) + 1
+
+
+def test_two_lines_grow_and_say_in_words_what_they_draw(panel, qtbot):
+    plot = panel.findChild(GrowthPlot, "panel_growth")
+    assert plot.accessibleName()
+    assert plot.accessibleDescription() == Course().text
+    course = course_of([Reading(100, 25_000, 90_000), Reading(400, 100_000, 360_000)], CacheMode.INT4)
+    panel.show_course(course)
+    panel.resize(300, 700)
+    panel.show()
+    assert plot.course() is course
+    assert plot.toolTip() == plot.accessibleDescription() == course.text
+    picture = plot.grab().toImage()
+    panel.show_course(course_of([Reading(400, 360_000, 360_000)], CacheMode.FP16))
+    assert plot.grab().toImage() != picture
+
+
+def test_the_lines_differ_in_grey_too(panel):
+    plot = panel.findChild(GrowthPlot, "panel_growth")
+    grey = QPalette(plot.palette())
+    for role in (QPalette.ColorRole.Accent, QPalette.ColorRole.WindowText):
+        grey.setColor(role, QColor("black"))
+    panel.setPalette(grey)
+    panel.resize(300, 700)
+    course = course_of([Reading(400, 100_000, 360_000)], CacheMode.INT4)
+    panel.show_course(course)
+    whole = plot.grab().toImage()
+    panel.show_course(replace(course, own=course.fp16, fp16=course.own))
+    assert plot.grab().toImage() != whole, "solid and dashed"

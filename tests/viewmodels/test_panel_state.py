@@ -33,7 +33,7 @@ CACHE = CacheFigures(
     notes=(LayerNote((0, 1, 2, 7), "head size 80 is not supported"),),
 )
 FP16 = replace(CACHE, mode=CacheMode.FP16, used_bytes=10_547_200, allocated_bytes=13_107_200, layers_int4=0, notes=())
-MEMORY = MemoryFigures(active_bytes=48_100_000, peak_bytes=61_000_000, pool_bytes=0)
+MEMORY = MemoryFigures(48_100_000, 61_000_000, 0, 212_000_000, "resident set")
 MODEL = ModelFacts("Starter", "/m", "qwen2", 27_800_000, 16_000_000, 24, 1024, "bfloat16", 24, ())
 SPEEDS = (38.0, 42.0, 41.2)
 
@@ -59,6 +59,7 @@ def test_every_figure_of_a_reply_is_shown():
         "memory.active": "48.1 MB",
         "memory.peak": "61.0 MB",
         "memory.pool": "0 bytes",
+        "memory.process": "212 MB",
     }
 
 
@@ -95,6 +96,13 @@ def test_int4_that_saves_nothing_does_not_say_smaller(fp16_bytes, headline):
 
 def test_layers_left_out_without_a_reason_are_not_passed_over():
     assert "4 of 24" in measured(replace(CACHE, notes=())).layer_notes[0]
+
+
+def test_the_process_says_how_it_was_measured():
+    row = next(row for row in measured().rows if row.key == "memory.process")
+    assert row.tooltip.endswith("Measured as resident set. Now 212,000,000 bytes.")
+    old = panel_of(CACHE, MemoryFigures(1, 2, 3), 0.3, 1.0, 1.0, 1024, ())
+    assert old.value("memory.process") == UNMEASURED
 
 
 def test_what_was_not_measured_is_a_dash_and_not_a_zero():
