@@ -26,6 +26,7 @@ from app.ui.main_window import MainWindow
 from app.ui.quit_filter import QuitFilter
 from app.viewmodels.chat_session import ChatSession
 from app.viewmodels.conversation_list import ConversationList
+from app.viewmodels.deletions import Deletions
 from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.models import Models
 from app.viewmodels.open_model import OpenModel
@@ -45,11 +46,14 @@ class Program:
         self.engine = EngineClient(command)
         settings = SettingsModel(loaded.settings, paths.settings_file)
         model = OpenModel(self.engine, settings, starter_path)
+        session = ChatSession(self.engine, model, self.store, settings)
+        conversations = ConversationList(self.store)
         self.models = Models(
             engine=self.engine,
             model=model,
-            session=ChatSession(self.engine, model, self.store, settings),
-            conversations=ConversationList(self.store),
+            session=session,
+            conversations=conversations,
+            deletions=Deletions(session, conversations),
             settings=settings,
             stats=SessionStats(self.engine),
         )
@@ -66,6 +70,7 @@ class Program:
 
     async def close(self) -> None:
         """End the engine, then store what was written. Returns once no process is left."""
+        self.models.deletions.close()
         self.models.session.close()
         await self.engine.shutdown()
         self.store.close()

@@ -100,6 +100,14 @@ async def streaming(program: Program) -> None:
     await asyncio.sleep(1.6)
 
 
+async def deleted(program: Program) -> None:
+    """Show pins and groups, and the notice after a deletion."""
+    program.models.session.set_pinned(1, True)
+    program.models.session.open(3)
+    program.window.actions_.delete.trigger()
+    program.models.session.open(1)
+
+
 async def reading(program: Program) -> None:
     """Show a prompt that is being read."""
     program.models.session.open(1)
@@ -223,6 +231,7 @@ def dark_palette() -> QPalette:
 SCENES = (
     ("first-start", first_start),
     ("streaming", streaming),
+    ("deleted", deleted),
     ("reading", reading),
     ("long-chat", long_chat),
     ("long-chat-top", long_chat_top),

@@ -62,7 +62,12 @@ _CONVERSATIONS_AND_MESSAGES = Migration(
     ),
 )
 
-MIGRATIONS = (_CONVERSATIONS_AND_MESSAGES,)
+_PINNED_CONVERSATIONS = Migration(
+    "pinned_conversations",
+    ("ALTER TABLE conversation ADD COLUMN is_pinned INTEGER NOT NULL DEFAULT 0",),
+)
+
+MIGRATIONS = (_CONVERSATIONS_AND_MESSAGES, _PINNED_CONVERSATIONS)
 """In order; the first makes version 1 out of an empty file."""
 
 VERSION = len(MIGRATIONS)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,9 +22,9 @@ from app.store.database import Database
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_CONVERSATIONS = "SELECT id, title, model_path, options, created_at, updated_at FROM conversation"
+_CONVERSATIONS = "SELECT id, title, model_path, options, created_at, updated_at, is_pinned FROM conversation"
 _MESSAGES = "SELECT id, role, text, state, figures FROM message"
-_NEWEST_FIRST = "ORDER BY updated_at DESC, id DESC"
+_IN_ORDER = "ORDER BY is_pinned DESC, updated_at DESC, id DESC"
 
 _INDEXED_LENGTH = 3
 """The index finds runs of at least so many characters; for shorter words every text is read."""
@@ -39,6 +40,7 @@ class Conversation:
     options: ChatOptions
     created_at: str
     updated_at: str
+    is_pinned: bool = False
 
 
 class MessageState(StrEnum):
@@ -88,11 +90,11 @@ class Store:
             yield
 
     def conversations(self) -> list[Conversation]:
-        """Return all conversations, the last changed first."""
-        return [_conversation(row) for row in self._database.rows(f"{_CONVERSATIONS} {_NEWEST_FIRST}")]
+        """Return all conversations, pinned ones first, then the last changed."""
+        return [_conversation(row) for row in self._database.rows(f"{_CONVERSATIONS} {_IN_ORDER}")]
 
     def search(self, text: str) -> list[Conversation]:
-        """Return the conversations in which every word of `text` occurs, in the title or a message, last changed first.
+        """Return the conversations in which every word of `text` occurs, in the title or a message; order as above.
 
         Words are taken as they are, in upper or lower case, and may be parts of longer ones. Without words, return all.
         """
@@ -108,7 +110,7 @@ class Store:
                 messages = f"SELECT conversation_id FROM message WHERE id IN ({found})"
                 values += [word.casefold(), _quoted(word)]
             where += f"(instr(folded(title), ?) OR id IN ({messages}))"
-        return [_conversation(row) for row in self._database.rows(f"{_CONVERSATIONS} {where} {_NEWEST_FIRST}", values)]
+        return [_conversation(row) for row in self._database.rows(f"{_CONVERSATIONS} {where} {_IN_ORDER}", values)]
 
     def conversation(self, conversation_id: int) -> Conversation:
         """Return one conversation."""
@@ -142,6 +144,11 @@ class Store:
         """Say which model a conversation goes on with."""
         with self._database.transaction() as connection:
             _set(connection, conversation_id, "model_path", _storable(model_path))
+
+    def set_pinned(self, conversation_id: int, is_pinned: bool) -> None:
+        """Keep a conversation at the head of the list, or no longer."""
+        with self._database.transaction() as connection:
+            _set(connection, conversation_id, "is_pinned", is_pinned)
 
     def delete(self, conversation_id: int) -> None:
         """Delete a conversation with all its messages; one that is gone already is no error."""
@@ -205,7 +212,7 @@ class Store:
         return _message(rows[0])
 
 
-def _set(connection: sqlite3.Connection, conversation_id: int, column: str, value: str) -> None:
+def _set(connection: sqlite3.Connection, conversation_id: int, column: str, value: str | bool) -> None:
     changed = connection.execute(f"UPDATE conversation SET {column} = ? WHERE id = ?", (value, conversation_id))
     if not changed.rowcount:
         raise _gone("conversation")
@@ -223,9 +230,14 @@ def _gone(what: str) -> GoneError:
 
 
 def _conversation(row: tuple[Any, ...]) -> Conversation:
-    (id_, title, model_path, options, created_at, updated_at) = row
-    read = _read(ChatOptions, options, f"options of conversation {id_}")
-    return Conversation(id_, title, model_path, read or ChatOptions(), created_at, updated_at)
+    (id_, title, model_path, options, created_at, updated_at, is_pinned) = row
+    return Conversation(id_, title, model_path, _options(options), created_at, updated_at, bool(is_pinned))
+
+
+@lru_cache(maxsize=64)
+def _options(text: str) -> ChatOptions:
+    """Build options from JSON; thousands of listed conversations share a few, so each is read once."""
+    return _read(ChatOptions, text, "options of a conversation") or ChatOptions()
 
 
 def _message(row: tuple[Any, ...]) -> StoredMessage:

@@ -12,6 +12,7 @@ from app.chat.figures import ReplyFigures
 from app.chat.options import ChatOptions
 from app.errors import NibbleError
 from app.settings.schema import Settings
+from app.store.store import Conversation
 from app.ui import prompts
 from app.ui.about_dialog import AboutDialog
 from app.ui.compare_window import CompareWindow
@@ -49,14 +50,18 @@ class Commands(QObject):
     def rename(self, conversation_id: int) -> None:
         """Ask for a conversation's new title."""
         session = self._models.session
-        title = self._title_of(conversation_id)
-        prompts.ask_title(self._window, title, lambda new: session.rename(conversation_id, new))
+        if (conversation := self._conversation(conversation_id)) is not None:
+            prompts.ask_title(self._window, conversation.title, lambda new: session.rename(conversation_id, new))
 
     def delete(self, conversation_id: int) -> None:
-        """Delete a conversation once the person has confirmed it."""
-        session = self._models.session
-        title = self._title_of(conversation_id)
-        prompts.confirm_delete(self._window, title, lambda: session.delete(conversation_id))
+        """Delete a conversation; for some seconds a notice offers to undo it."""
+        if (conversation := self._conversation(conversation_id)) is not None:
+            self._models.deletions.delete(conversation)
+
+    def pin(self, conversation_id: int) -> None:
+        """Pin a conversation, or unpin one that is pinned."""
+        if (conversation := self._conversation(conversation_id)) is not None:
+            self._models.session.set_pinned(conversation_id, not conversation.is_pinned)
 
     def rename_open(self) -> None:
         """Ask for the open conversation's new title."""
@@ -64,9 +69,14 @@ class Commands(QObject):
             self.rename(conversation.id)
 
     def delete_open(self) -> None:
-        """Delete the open conversation once the person has confirmed it."""
+        """Delete the open conversation."""
         if (conversation := self._models.session.conversation) is not None:
             self.delete(conversation.id)
+
+    def pin_open(self) -> None:
+        """Pin or unpin the open conversation."""
+        if (conversation := self._models.session.conversation) is not None:
+            self.pin(conversation.id)
 
     def show_settings(self) -> None:
         """Open the settings."""
@@ -171,9 +181,13 @@ class Commands(QObject):
 
         prompts.ask_export_path(parent, "Export Session Stats", "nibble-session", export)
 
-    def _title_of(self, conversation_id: int) -> str:
+    def _conversation(self, conversation_id: int) -> Conversation | None:
+        """Return a conversation that is open or listed."""
+        opened = self._models.session.conversation
+        if opened is not None and opened.id == conversation_id:
+            return opened
         row = self._models.conversations.row_of(conversation_id)
-        return self._models.session.title if row is None else self._models.conversations.conversation(row).title
+        return None if row is None else self._models.conversations.conversation(row)
 
 
 def _open_url(url: QUrl) -> None:

@@ -138,6 +138,8 @@ class MainWindow(QMainWindow):
         self._models.model.failed.connect(self._show_load_failure)
         self._models.model.opened.connect(self._forget_load_failure)
         self._models.settings.changed.connect(self._show_panel)
+        self._models.deletions.offered.connect(self._offer_undo)
+        self._models.deletions.ended.connect(self._withdraw_undo)
 
     def _connect_controls(self) -> None:
         session, commands = self._session, self.commands
@@ -145,6 +147,7 @@ class MainWindow(QMainWindow):
         self.sidebar.opened.connect(self._open)
         self.sidebar.rename_asked.connect(commands.rename)
         self.sidebar.delete_asked.connect(commands.delete)
+        self.sidebar.pin_asked.connect(commands.pin)
         self.header.picker.model_chosen.connect(session.load_model)
         self.header.picker.folder_asked.connect(commands.open_model)
         self.header.cache.chosen.connect(self._set_cache_mode)
@@ -158,6 +161,7 @@ class MainWindow(QMainWindow):
         self.transcript.regenerate_asked.connect(session.regenerate)
         self.transcript.edit_asked.connect(self._edit_last)
         self.notice.restart_asked.connect(self._restart)
+        self.notice.undo_asked.connect(self._models.deletions.undo)
         self.notice.details_asked.connect(commands.show_details)
         self.composer.sent.connect(self._send)
         self.composer.stop_asked.connect(session.stop)
@@ -181,8 +185,10 @@ class MainWindow(QMainWindow):
             (actions.options, commands.show_options),
             (actions.compare, commands.compare),
             (actions.quality, commands.measure_quality),
+            (actions.pin, commands.pin_open),
             (actions.rename, commands.rename_open),
             (actions.delete, commands.delete_open),
+            (actions.undo_delete, self._models.deletions.undo),
             (actions.about, commands.show_about),
         ]
         for action, call in pairs:
@@ -282,6 +288,15 @@ class MainWindow(QMainWindow):
     def _show_failure(self, message: str, hint: str, detail: str) -> None:
         self.notice.show_notice(message, hint, detail)
 
+    def _offer_undo(self, message: str) -> None:
+        self.notice.offer_undo(message)
+        self._enable_actions()
+        QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, message))
+
+    def _withdraw_undo(self) -> None:
+        self.notice.withdraw_undo()
+        self._enable_actions()
+
     def _show_load_failure(self, message: str, hint: str, detail: str) -> None:
         self._show_failure(message, hint, detail)
         self._load_failure = message
@@ -305,6 +320,10 @@ class MainWindow(QMainWindow):
         actions.export.setEnabled(bool(self._models.stats.rows))
         actions.rename.setEnabled(stored)
         actions.delete.setEnabled(stored)
+        actions.pin.setEnabled(stored)
+        is_pinned = session.conversation is not None and session.conversation.is_pinned
+        actions.pin.setText("Unpin Chat" if is_pinned else "Pin Chat")
+        actions.undo_delete.setEnabled(self._models.deletions.can_undo)
 
 
 def _centred(widget: QWidget) -> QHBoxLayout:

@@ -34,7 +34,9 @@ class Actions:
     compare: QAction
     quality: QAction
     rename: QAction
+    pin: QAction
     delete: QAction
+    undo_delete: QAction
     panel: QAction
     about: QAction
 
@@ -90,8 +92,10 @@ def build_menus(window: QMainWindow) -> Actions:
     quality = command(chat, "quality", "Measure Quality of int4…", "Ctrl+Shift+M")
     restart = command(chat, "restart", "Restart Engine")
     chat.addSeparator()
-    rename = command(chat, "rename", "Rename Chat…")
-    delete = command(chat, "delete", "Delete Chat…")
+    pin = command(chat, "pin", "Pin Chat", "Ctrl+Shift+P")
+    rename = command(chat, "rename", "Rename Chat…", "Ctrl+Shift+R")
+    delete = command(chat, "delete", "Delete Chat", "Ctrl+Shift+Backspace")
+    undo_delete = command(chat, "undo_delete", "Undo Delete Chat", "Ctrl+Alt+Z")
 
     view = menu("view", "View")
     panel = command(view, "panel", "Live Panel", "Ctrl+Alt+I")
@@ -121,7 +125,9 @@ def build_menus(window: QMainWindow) -> Actions:
         compare=compare,
         quality=quality,
         rename=rename,
+        pin=pin,
         delete=delete,
+        undo_delete=undo_delete,
         panel=panel,
         about=about,
     )

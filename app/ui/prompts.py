@@ -81,12 +81,6 @@ def confirm(parent: QWidget, name: str, question: str, explanation: str, verb: s
     _open(dialog)
 
 
-def confirm_delete(parent: QWidget, title: str, then: Callable[[], None]) -> None:
-    """Ask before a conversation is deleted."""
-    question = f"Delete “{title}”?"
-    confirm(parent, "delete_dialog", question, "The chat and its messages cannot be brought back.", "Delete", then)
-
-
 def confirm_link(parent: QWidget, url: QUrl, then: Callable[[], None]) -> None:
     """Show where a link in a message leads before it is followed: its text may say something else."""
     address = url.toString(QUrl.ComponentFormattingOption.FullyEncoded)

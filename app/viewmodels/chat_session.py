@@ -153,18 +153,26 @@ class ChatSession(QObject):
             self._reply.conversation_title = title
         self._reread(conversation_id)
 
+    def set_pinned(self, conversation_id: int, is_pinned: bool) -> None:
+        """Keep a conversation at the head of the list, or no longer."""
+        self._store.set_pinned(conversation_id, is_pinned)
+        self._reread(conversation_id)
+
+    def put_aside(self, conversation_id: int) -> None:
+        """Stop the reply that a conversation may be getting and close it; it stays in the store."""
+        if self._reply is not None and self._reply.conversation_id == conversation_id:
+            self.stop()
+        if self._conversation is not None and self._conversation.id == conversation_id:
+            self._show(None)
+
     def delete(self, conversation_id: int) -> None:
         """Delete a conversation with its messages, its cache and the reply it may be getting."""
         self._store.delete(conversation_id)
-        reply = self._reply
-        if reply is not None and reply.conversation_id == conversation_id and not reply.discarded:
-            self.stop()
-            reply.discarded = True
+        self.put_aside(conversation_id)
+        if self._reply is not None and self._reply.conversation_id == conversation_id:
+            self._reply.discarded = True
         self._engine.send(Forget(_chat_id(conversation_id)))
-        if self._conversation is not None and self._conversation.id == conversation_id:
-            self._show(None)
-        else:
-            self.conversation_changed.emit()
+        self.conversation_changed.emit()
 
     def set_options(self, options: ChatOptions) -> None:
         """Set the open conversation's options, from the next reply on."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from app.viewmodels.chat_session import ChatSession
 from app.viewmodels.conversation_list import ConversationList
+from app.viewmodels.deletions import Deletions
 from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.open_model import OpenModel
 from app.viewmodels.session_stats import SessionStats
@@ -18,5 +19,6 @@ class Models:
     model: OpenModel
     session: ChatSession
     conversations: ConversationList
+    deletions: Deletions
     settings: SettingsModel
     stats: SessionStats

@@ -41,7 +41,8 @@ def count(database: Database) -> int:
 
 def add(database: Database, title: str) -> None:
     with database.transaction() as connection:
-        connection.execute("INSERT INTO conversation VALUES (NULL, ?, '', '{}', '', '')", (title,))
+        columns = "title, model_path, options, created_at, updated_at"
+        connection.execute(f"INSERT INTO conversation ({columns}) VALUES (?, '', '{{}}', '', '')", (title,))
 
 
 def test_a_new_file_is_made_with_write_ahead_log_and_foreign_keys(path: Path) -> None:
