@@ -108,6 +108,18 @@ async def deleted(program: Program) -> None:
     program.models.session.open(1)
 
 
+async def thinking(program: Program) -> None:
+    """Show reasoning that goes on, unfolded, below one that is folded."""
+    program.window.composer.write("Which lantern is the brightest? [think 60] [tokens 30] [token-ms 0]")
+    program.window.composer.send()
+    await _until(lambda: program.models.session.state is ChatState.IDLE)
+    program.window.composer.write("And why? [think 600] [token-ms 12]")
+    program.window.composer.send()
+    await _until(lambda: program.models.session.state is ChatState.DECODING)
+    program.window.transcript.views[-1].reasoning.toggle.click()
+    await asyncio.sleep(1.2)
+
+
 async def reading(program: Program) -> None:
     """Show a prompt that is being read."""
     program.models.session.open(1)
@@ -232,6 +244,7 @@ SCENES = (
     ("first-start", first_start),
     ("streaming", streaming),
     ("deleted", deleted),
+    ("thinking", thinking),
     ("reading", reading),
     ("long-chat", long_chat),
     ("long-chat-top", long_chat_top),

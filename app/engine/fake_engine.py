@@ -257,6 +257,9 @@ class _Reply:
             yield from _words(MARKDOWN)
             return
         seed = 0 if sampling.temperature == 0 else self._seed
+        if thoughts := self._script.number("think", 0):
+            thinking = random.Random(f"{seed} {prompt_text} thinking")
+            yield from ("<think>", "\n", *(f"{thinking.choice(WORDS)} " for _ in range(thoughts)), "</think>", "\n\n")
         parts_at = self._script.number("part", -1) if self._cache.mode is CacheMode.INT4 else -1
         words = random.Random(f"{seed} {prompt_text}")
         for index in range(self._script.number("tokens", 24)):

@@ -67,7 +67,9 @@ _PINNED_CONVERSATIONS = Migration(
     ("ALTER TABLE conversation ADD COLUMN is_pinned INTEGER NOT NULL DEFAULT 0",),
 )
 
-MIGRATIONS = (_CONVERSATIONS_AND_MESSAGES, _PINNED_CONVERSATIONS)
+_REASONING_TIME = Migration("reasoning_time", ("ALTER TABLE message ADD COLUMN reasoning_s REAL",))
+
+MIGRATIONS = (_CONVERSATIONS_AND_MESSAGES, _PINNED_CONVERSATIONS, _REASONING_TIME)
 """In order; the first makes version 1 out of an empty file."""
 
 VERSION = len(MIGRATIONS)

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _CONVERSATIONS = "SELECT id, title, model_path, options, created_at, updated_at, is_pinned FROM conversation"
-_MESSAGES = "SELECT id, role, text, state, figures FROM message"
+_MESSAGES = "SELECT id, role, text, state, figures, reasoning_s FROM message"
 _IN_ORDER = "ORDER BY is_pinned DESC, updated_at DESC, id DESC"
 
 _INDEXED_LENGTH = 3
@@ -61,6 +61,8 @@ class StoredMessage:
     message: Message
     state: MessageState
     figures: ReplyFigures | None
+    reasoning_s: float | None = None
+    """How long the model thought aloud, where it did and that was timed."""
 
 
 class GoneError(NibbleError):
@@ -174,14 +176,20 @@ class Store:
         return self._stored_message(added)
 
     def update_message(
-        self, message_id: int, *, text: str, state: MessageState, figures: ReplyFigures | None = None
+        self,
+        message_id: int,
+        *,
+        text: str,
+        state: MessageState,
+        figures: ReplyFigures | None = None,
+        reasoning_s: float | None = None,
     ) -> StoredMessage:
-        """Replace a message's text, state and figures."""
+        """Replace all of a message but its speaker."""
         with self._database.transaction() as connection:
             _set(connection, _conversation_of(connection, message_id), "updated_at", _now())
             connection.execute(
-                "UPDATE message SET text = ?, state = ?, figures = ? WHERE id = ?",
-                (_storable(text), state.value, None if figures is None else _json(figures), message_id),
+                "UPDATE message SET text = ?, state = ?, figures = ?, reasoning_s = ? WHERE id = ?",
+                (_storable(text), state.value, None if figures is None else _json(figures), reasoning_s, message_id),
             )
         return self._stored_message(message_id)
 
@@ -241,9 +249,9 @@ def _options(text: str) -> ChatOptions:
 
 
 def _message(row: tuple[Any, ...]) -> StoredMessage:
-    (id_, role, text, state, figures) = row
+    (id_, role, text, state, figures, reasoning_s) = row
     read = None if figures is None else _read(ReplyFigures, figures, f"figures of message {id_}")
-    return StoredMessage(id_, Message(Role(role), text), MessageState(state), read)
+    return StoredMessage(id_, Message(Role(role), text), MessageState(state), read, reasoning_s)
 
 
 def _read(cls: type[_T], text: str, what: str) -> _T | None:

@@ -8,9 +8,11 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from app.chat.figures import ReplyFigures
 from app.chat.message import Role
+from app.chat.reasoning import Parts, parts_of
 from app.store.store import MessageState, StoredMessage
 from app.ui.controls import Bubble, SignButton
 from app.ui.message_text import MessageText
+from app.ui.reasoning_part import ReasoningPart
 from app.ui.theme import GAP, TIGHT, SubtleLabel
 from app.viewmodels.panel_state import format_bytes, format_seconds, format_speed
 
@@ -30,6 +32,7 @@ class MessageView(QWidget):
     def __init__(self, stored: StoredMessage, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._stored = stored
+        self._parts = Parts(None, "")
         self._is_last = False
         self._render_cost_s = 0.0
         self._later = QTimer(self, singleShot=True)
@@ -37,10 +40,11 @@ class MessageView(QWidget):
         self.text = MessageText()
         self.text.setObjectName(f"message_text_{stored.id}")
         self.text.anchorClicked.connect(self.link_activated)
+        self.reasoning = ReasoningPart(stored.id)
         self._status = SubtleLabel(factor=0.92)
         self._status.setObjectName(f"message_status_{stored.id}")
         self._copy = SignButton("copy", f"copy_message_{stored.id}", "Copy this message")
-        self._copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self._stored.message.text))
+        self._copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self._parts.answer))
         self._again = SignButton("again", f"regenerate_{stored.id}", "Write this reply again")
         self._again.clicked.connect(self.regenerate_asked)
         self._edit = SignButton("pencil", f"edit_message_{stored.id}", "Edit this message and send it again")
@@ -64,9 +68,11 @@ class MessageView(QWidget):
     def show_message(self, stored: StoredMessage) -> None:
         """Show a later version of the message; a text that is slow to draw is drawn less often while it grows."""
         self._stored = stored
-        self.setAccessibleName(
-            f"{'You' if stored.message.role is Role.USER else 'Nibble'}: {stored.message.text[:200]}"
-        )
+        if stored.message.role is Role.USER:
+            self._parts = Parts(None, stored.message.text)
+        else:
+            self._parts = parts_of(stored.message.text, is_growing=stored.state is MessageState.STREAMING)
+        self.setAccessibleName(f"{'You' if stored.message.role is Role.USER else 'Nibble'}: {self._parts.answer[:200]}")
         if stored.state is not MessageState.STREAMING:
             self._later.stop()
             self._render()
@@ -98,7 +104,7 @@ class MessageView(QWidget):
         row.addStretch(1)
         row.addWidget(self._edit)
         row.addWidget(bubble)
-        for unused in (self._status, self._copy, self._again):
+        for unused in (self._status, self._copy, self._again, self.reasoning):
             unused.setParent(self)
             unused.hide()
 
@@ -113,6 +119,7 @@ class MessageView(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(TIGHT)
+        column.addWidget(self.reasoning)
         column.addWidget(self.text)
         column.addLayout(footer)
         self._edit.setParent(self)
@@ -124,7 +131,9 @@ class MessageView(QWidget):
         if message.role is Role.USER:
             self.text.show_plain(message.text)
         else:
-            self.text.show_markdown(message.text)
+            self.reasoning.show_parts(self._parts, self._stored.reasoning_s)
+            self.text.setVisible(bool(self._parts.answer) or not self._parts.is_thinking)
+            self.text.show_markdown(self._parts.answer)
         self._render_cost_s = time.perf_counter() - started_s
 
     def _show_footer(self) -> None:
@@ -132,7 +141,7 @@ class MessageView(QWidget):
         if self._stored.message.role is Role.USER:
             self._edit.setVisible(self._is_last)
             return
-        self._copy.setVisible(not streaming and bool(self._stored.message.text))
+        self._copy.setVisible(not streaming and bool(self._parts.answer))
         self._again.setVisible(not streaming and self._is_last)
         self._status.setText("…" if streaming and not self._stored.message.text else self._summary())
 

@@ -160,7 +160,9 @@ class _ConversationDelegate(QStyledItemDelegate):
 
     def _paint_heading(self, painter: QPainter, option: QStyleOptionViewItem, heading: str) -> None:
         painter.setFont(scaled_font(option.font, 0.85, bold=True))
-        painter.setPen(subtle(option.palette))
+        palette = QPalette(option.palette)
+        palette.setCurrentColorGroup(QPalette.ColorGroup.Active)  # a heading is a row that is disabled
+        painter.setPen(subtle(palette))
         area: QRect = option.rect.adjusted(10, 0, -8, -5)
         painter.drawText(area, int(Qt.AlignmentFlag.AlignBottom | Qt.AlignmentFlag.AlignLeft), heading)
 

@@ -184,7 +184,7 @@ def test_our_own_mistakes_are_not_blamed_on_the_world(path: Path) -> None:
     with pytest.raises(sqlite3.ProgrammingError):
         database.rows("SELECT ?", ())
     with pytest.raises(sqlite3.IntegrityError), database.transaction() as connection:
-        connection.execute("INSERT INTO message VALUES (NULL, 99, '', '', '', NULL)")
+        connection.execute("INSERT INTO message (conversation_id, role, text, state) VALUES (99, '', '', '')")
     database.close()
     with pytest.raises(sqlite3.ProgrammingError):
         database.rows("SELECT 1")

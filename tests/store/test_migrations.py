@@ -80,6 +80,15 @@ def test_pinned_conversations(connection: sqlite3.Connection, monkeypatch: pytes
     assert connection.execute("SELECT is_pinned FROM conversation").fetchall() == [(0,)]
 
 
+def test_reasoning_time(connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_version(connection, monkeypatch, 2)
+    add_conversation(connection, 1)
+    add_message(connection, 1, "'assistant', 'words', 'complete', NULL")
+    migrate(connection)
+    assert connection.execute("SELECT reasoning_s FROM message").fetchall() == [(None,)]
+    assert found(connection, "words") == [1]
+
+
 def test_migrating_twice_changes_nothing(connection: sqlite3.Connection) -> None:
     migrate(connection)
     before = connection.execute("SELECT sql FROM sqlite_schema").fetchall()

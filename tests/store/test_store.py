@@ -109,6 +109,15 @@ def test_pinned_conversations_come_first(store: Store, path: Path) -> None:
     again.close()
 
 
+def test_how_long_a_model_thought_is_kept(store: Store) -> None:
+    one = chat(store, "1", "Hi")
+    (message,) = store.messages(one.id)
+    assert message.reasoning_s is None
+    changed = store.update_message(message.id, text="Hi", state=MessageState.COMPLETE, reasoning_s=1.5)
+    assert store.messages(one.id) == [changed]
+    assert changed.reasoning_s == 1.5
+
+
 def test_deleting_a_conversation_takes_its_messages_with_it(store: Store) -> None:
     one, other = chat(store, "One", "apple"), chat(store, "Other", "apple")
     store.delete(one.id)
