@@ -120,6 +120,14 @@ async def thinking(program: Program) -> None:
     await asyncio.sleep(1.2)
 
 
+async def find(program: Program) -> None:
+    """Show what was found in a chat."""
+    program.models.session.open(1)
+    await asyncio.sleep(0.2)
+    program.window.actions_.find.trigger()
+    program.window.find_bar.edit.setText("line")
+
+
 async def reading(program: Program) -> None:
     """Show a prompt that is being read."""
     program.models.session.open(1)
@@ -245,6 +253,7 @@ SCENES = (
     ("streaming", streaming),
     ("deleted", deleted),
     ("thinking", thinking),
+    ("find", find),
     ("reading", reading),
     ("long-chat", long_chat),
     ("long-chat-top", long_chat_top),

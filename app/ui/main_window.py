@@ -14,10 +14,12 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QScrollArea, QSplitter, QStackedWidget, QVBoxLayout, QWidget
 
 from app.chat.options import CacheMode
+from app.ui.chat_find import ChatFind
 from app.ui.commands import Commands
 from app.ui.composer import Composer
 from app.ui.controls import NoticeBar, Page
 from app.ui.empty_state import EmptyState
+from app.ui.find_bar import FindBar
 from app.ui.header import Header, StarterNote
 from app.ui.live_panel import LivePanel
 from app.ui.menus import build_menus
@@ -56,6 +58,8 @@ class MainWindow(QMainWindow):
         self.header = Header(models.model, models.settings)
         self.starter_note = StarterNote(models.model)
         self.transcript = Transcript()
+        self.find_bar = FindBar()
+        self.chat_find = ChatFind(self.find_bar, self.transcript)
         self.empty_state = EmptyState()
         self.notice = NoticeBar()
         self.composer = Composer()
@@ -96,6 +100,7 @@ class MainWindow(QMainWindow):
         column.addWidget(Hairline())
         column.addSpacing(GAP)
         column.addLayout(_centred(self.starter_note))
+        column.addLayout(_centred(self.find_bar))
         column.addWidget(self._pages, 1)
         column.addLayout(_centred(self.notice))
         column.addSpacing(TIGHT)
@@ -175,7 +180,10 @@ class MainWindow(QMainWindow):
             (actions.export, commands.export),
             (actions.close, self.close),
             (actions.quit, self.close),
-            (actions.find, self.sidebar.search.setFocus),
+            (actions.find, self.chat_find.open),
+            (actions.find_next, lambda: self.chat_find.move(1)),
+            (actions.find_previous, lambda: self.chat_find.move(-1)),
+            (actions.search, self.sidebar.search.setFocus),
             (actions.settings, commands.show_settings),
             (actions.send, self.composer.send),
             (actions.stop, session.stop),
@@ -231,6 +239,9 @@ class MainWindow(QMainWindow):
         if self.sidebar.search.hasFocus():
             self.sidebar.search.clear()
             self.composer.edit.setFocus()
+        elif self.chat_find.takes_escape or (self.chat_find.is_open and not self.actions_.stop.isEnabled()):
+            self.chat_find.close()
+            self.composer.edit.setFocus()
         else:
             self.composer.escape()
 
@@ -269,6 +280,8 @@ class MainWindow(QMainWindow):
 
     def _show_page(self) -> None:
         self._pages.setCurrentWidget(self.transcript if self._session.messages else self.empty_state)
+        if not self._session.messages:
+            self.chat_find.close()
         self._enable_actions()
 
     def _show_state(self, state: ChatState) -> None:
@@ -310,6 +323,8 @@ class MainWindow(QMainWindow):
         is_idle = session.state is ChatState.IDLE
         stored = session.conversation is not None
         answered = session.last_user_message is not None
+        for action in (actions.find, actions.find_next, actions.find_previous):
+            action.setEnabled(bool(session.messages))
         actions.send.setEnabled(is_idle and bool(self.composer.text.strip()))
         actions.stop.setEnabled(session.state in _STOPPABLE)
         actions.regenerate.setEnabled(is_idle and answered)

@@ -24,6 +24,9 @@ class Actions:
     paste: QAction
     select_all: QAction
     find: QAction
+    find_next: QAction
+    find_previous: QAction
+    search: QAction
     settings: QAction
     send: QAction
     stop: QAction
@@ -78,7 +81,11 @@ def build_menus(window: QMainWindow) -> Actions:
     paste = command(edit, "paste", "Paste", standard.Paste)
     select_all = command(edit, "select_all", "Select All", standard.SelectAll)
     edit.addSeparator()
-    find = command(edit, "find", "Search Conversations", standard.Find)
+    find = command(edit, "find", "Find in Chat…", standard.Find)
+    find_next = command(edit, "find_next", "Find Next", standard.FindNext)
+    find_previous = command(edit, "find_previous", "Find Previous", standard.FindPrevious)
+    search = command(edit, "search", "Search Conversations", "Ctrl+Shift+F")
+    edit.addSeparator()
     settings = command(edit, "settings", "Settings…", "Ctrl+,", roles.PreferencesRole)
 
     chat = menu("chat", "Chat")
@@ -115,6 +122,9 @@ def build_menus(window: QMainWindow) -> Actions:
         paste=paste,
         select_all=select_all,
         find=find,
+        find_next=find_next,
+        find_previous=find_previous,
+        search=search,
         settings=settings,
         send=send,
         stop=stop,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from PySide6.QtCore import QEvent, QRectF, Qt, QUrl
+from PySide6.QtCore import QEvent, QRect, QRectF, Qt, QUrl
 from PySide6.QtGui import (
     QGuiApplication,
     QPainter,
@@ -17,6 +17,7 @@ from PySide6.QtWidgets import QFrame, QSizePolicy, QTextBrowser, QWidget
 
 from app.ui.controls import RADIUS, SignButton
 from app.ui.markdown import CODE_PADDING, CodeBlock, code_background, write_markdown
+from app.ui.text_matches import Match, marks, matches_in
 
 
 class MessageText(QTextBrowser):
@@ -26,6 +27,9 @@ class MessageText(QTextBrowser):
         super().__init__(parent)
         self._markdown = ""
         self._code: list[CodeBlock] = []
+        self._needle = ""
+        self._matches: list[Match] = []
+        self._shown_match: int | None = None
         self._copy_buttons: list[SignButton] = []
         self.setOpenLinks(False)
         self.setFrameShape(QFrame.Shape.NoFrame)
@@ -53,6 +57,7 @@ class MessageText(QTextBrowser):
             kept.setPosition(min(position, end), QTextCursor.MoveMode.KeepAnchor)
             self.setTextCursor(kept)
         self._fit()
+        self._find_again()
 
     def show_plain(self, text: str) -> None:
         """Show `text` as it is."""
@@ -60,6 +65,36 @@ class MessageText(QTextBrowser):
         self._code = []
         self.setPlainText(text)
         self._fit()
+        self._find_again()
+
+    @property
+    def needle(self) -> str:
+        """What is marked wherever it occurs; "" for nothing."""
+        return self._needle
+
+    @property
+    def matches(self) -> tuple[Match, ...]:
+        """Where it occurs."""
+        return tuple(self._matches)
+
+    def find_all(self, needle: str) -> None:
+        """Mark `needle` wherever it occurs, also as the text changes; "" marks nothing."""
+        if needle != self._needle:
+            self._needle = needle
+            self._shown_match = None
+            self._find_again()
+
+    def show_match(self, index: int | None) -> None:
+        """Mark one of the matches as the current one, or none."""
+        if index != self._shown_match:
+            self._shown_match = index
+            self._mark()
+
+    def match_area(self, index: int) -> QRect:
+        """Return where a match stands."""
+        cursor = QTextCursor(self.document())
+        cursor.setPosition(self._matches[index].end)
+        return self.cursorRect(cursor)
 
     def natural_width(self) -> int:
         """Return the width at which no line of a plain text is broken."""
@@ -95,6 +130,14 @@ class MessageText(QTextBrowser):
             painter.drawRoundedRect(self._area_of(code), RADIUS, RADIUS)
         painter.end()
         super().paintEvent(event)
+
+    def _find_again(self) -> None:
+        if self._needle or self._matches:
+            self._matches = matches_in(self.document(), self._needle)
+            self._mark()
+
+    def _mark(self) -> None:
+        self.setExtraSelections(marks(self.document(), self._matches, self._shown_match, self.palette()))
 
     def _fit(self) -> None:
         height = math.ceil(self.document().size().height()) + 1
