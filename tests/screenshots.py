@@ -128,6 +128,18 @@ async def find(program: Program) -> None:
     program.window.find_bar.edit.setText("line")
 
 
+async def versions(program: Program) -> None:
+    """Show a chat in which a message was edited and a reply written again."""
+    session = program.models.session
+    for ask in (
+        lambda: session.send("Name a lantern. [tokens 30] [token-ms 0]"),
+        lambda: session.edit(session.messages[0].id, "Name a brighter lantern. [tokens 30] [token-ms 0]"),
+        session.regenerate,
+    ):
+        ask()
+        await _until(lambda: session.state is ChatState.IDLE)
+
+
 async def reading(program: Program) -> None:
     """Show a prompt that is being read."""
     program.models.session.open(1)
@@ -254,6 +266,7 @@ SCENES = (
     ("deleted", deleted),
     ("thinking", thinking),
     ("find", find),
+    ("versions", versions),
     ("reading", reading),
     ("long-chat", long_chat),
     ("long-chat-top", long_chat_top),

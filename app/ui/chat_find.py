@@ -116,7 +116,7 @@ class ChatFind(QObject):
         self._current = place
         self._transcript.build_back_to(place[0])
         self._show_current()
-        self._transcript.reveal_match(*place)
+        self._transcript.reveal(*place)
         QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self._bar, self._bar.count_text))
 
     def _show_current(self) -> None:

@@ -11,7 +11,7 @@ from app.ui.transcript import COLUMN_WIDTH
 
 LINES_SHOWN = 8
 _HINT = "Return sends, Shift+Return starts a new line."
-_EDIT_HINT = "Editing your last message: sending replaces it and what followed. Esc leaves it as it was."
+_EDIT_HINT = "Editing a message: sending goes on from there, and what followed is kept beside it. Esc gives up."
 
 
 class MessageEdit(QPlainTextEdit):
@@ -53,10 +53,10 @@ class MessageEdit(QPlainTextEdit):
 
 
 class Composer(QWidget):
-    """Takes a message; knows whether it is a new one or replaces the last."""
+    """Takes a message; knows whether it is a new one or another version of one."""
 
-    sent = Signal(str, bool)
-    """Text, and whether it replaces the last user message."""
+    sent = Signal(str, object)
+    """Text, and the id of the message of which it is another version, or None."""
     stop_asked = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -65,7 +65,7 @@ class Composer(QWidget):
         self.setAccessibleName("Composer")
         self._can_send = False
         self._can_stop = False
-        self._is_editing = False
+        self._edited_id: int | None = None
         self._draft = ""
         self._activity = ""
         self.edit = MessageEdit()
@@ -104,8 +104,8 @@ class Composer(QWidget):
 
     @property
     def is_editing(self) -> bool:
-        """Whether sending replaces the last message."""
-        return self._is_editing
+        """Whether sending makes another version of a message."""
+        return self._edited_id is not None
 
     @property
     def status_text(self) -> str:
@@ -128,26 +128,26 @@ class Composer(QWidget):
         self.edit.moveCursor(QTextCursor.MoveOperation.End)
         self.edit.setFocus()
 
-    def edit_last(self, text: str) -> None:
-        """Take the last message up again; the draft comes back when that is given up."""
-        if not self._is_editing:
+    def edit_message(self, message_id: int, text: str) -> None:
+        """Take a message up again; the draft comes back when that is given up."""
+        if not self.is_editing:
             self._draft = self.text
-        self._is_editing = True
+        self._edited_id = message_id
         self.write(text)
 
     def leave_editing(self) -> None:
         """Go back to the draft."""
-        if self._is_editing:
-            self._is_editing = False
+        if self.is_editing:
+            self._edited_id = None
             self.write(self._draft)
 
     def send(self) -> None:
         """Send what is written, where that can be done now."""
         if self._can_send and self.text.strip():
-            text, editing = self.text, self._is_editing
-            self._is_editing = False
+            text, edited_id = self.text, self._edited_id
+            self._edited_id = None
             self.edit.clear()
-            self.sent.emit(text, editing)
+            self.sent.emit(text, edited_id)
 
     def escape(self) -> None:
         """Stop the reply, or leave editing."""
@@ -168,4 +168,4 @@ class Composer(QWidget):
         else:
             self._button.set_sign("send", "Send (Return)")
         self._button.setEnabled(self._can_stop or (self._can_send and bool(self.text.strip())))
-        self._status.setText(self._activity or (_EDIT_HINT if self._is_editing else _HINT))
+        self._status.setText(self._activity or (_EDIT_HINT if self.is_editing else _HINT))

@@ -164,7 +164,8 @@ class MainWindow(QMainWindow):
         self.empty_state.suggestion_chosen.connect(self.composer.write)
         self.transcript.link_activated.connect(commands.follow_link)
         self.transcript.regenerate_asked.connect(session.regenerate)
-        self.transcript.edit_asked.connect(self._edit_last)
+        self.transcript.edit_asked.connect(self._edit)
+        self.transcript.version_chosen.connect(self._open_version)
         self.notice.restart_asked.connect(self._restart)
         self.notice.undo_asked.connect(self._models.deletions.undo)
         self.notice.details_asked.connect(commands.show_details)
@@ -223,17 +224,25 @@ class MainWindow(QMainWindow):
         self._session.open(conversation_id)
         self.composer.edit.setFocus()
 
-    def _send(self, text: str, replaces: bool) -> None:
+    def _send(self, text: str, edited_id: int | None) -> None:
         self.notice.hide()
-        if replaces and not self._session.replace_last(text):
-            self.composer.edit_last(text)
-        elif not replaces and not self._session.send(text):
+        if edited_id is not None and not self._session.edit(edited_id, text):
+            self.composer.edit_message(edited_id, text)
+        elif edited_id is None and not self._session.send(text):
             self.composer.write(text)
 
     def _edit_last(self) -> None:
-        last = self._session.last_user_message
-        if last is not None and self._session.state is ChatState.IDLE:
-            self.composer.edit_last(last.message.text)
+        if (last := self._session.last_user_message) is not None:
+            self._edit(last.id)
+
+    def _edit(self, message_id: int) -> None:
+        message = next((m for m in self._session.messages if m.id == message_id), None)
+        if message is not None and self._session.state is ChatState.IDLE:
+            self.composer.edit_message(message_id, message.message.text)
+
+    def _open_version(self, message_id: int) -> None:
+        if self._session.open_version(message_id):
+            self.transcript.reveal(message_id)
 
     def _escape(self) -> None:
         if self.sidebar.search.hasFocus():
@@ -280,6 +289,7 @@ class MainWindow(QMainWindow):
 
     def _show_page(self) -> None:
         self._pages.setCurrentWidget(self.transcript if self._session.messages else self.empty_state)
+        self.transcript.show_versions(self._session.versions)
         if not self._session.messages:
             self.chat_find.close()
         self._enable_actions()

@@ -2,7 +2,7 @@
 
 import time
 
-from PySide6.QtCore import QTimer, QUrl, Signal
+from PySide6.QtCore import Qt, QTimer, QUrl, Signal
 from PySide6.QtGui import QGuiApplication, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
@@ -14,6 +14,7 @@ from app.ui.controls import Bubble, SignButton
 from app.ui.message_text import MessageText
 from app.ui.reasoning_part import ReasoningPart
 from app.ui.theme import GAP, TIGHT, SubtleLabel
+from app.ui.version_switch import VersionSwitch
 from app.viewmodels.panel_state import format_bytes, format_seconds, format_speed
 
 BUBBLE_SHARE = 0.85
@@ -28,6 +29,8 @@ class MessageView(QWidget):
     link_activated = Signal(QUrl)
     regenerate_asked = Signal()
     edit_asked = Signal()
+    version_chosen = Signal(int)
+    """The message id of another version."""
 
     def __init__(self, stored: StoredMessage, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -47,8 +50,10 @@ class MessageView(QWidget):
         self._copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self._parts.answer))
         self._again = SignButton("again", f"regenerate_{stored.id}", "Write this reply again")
         self._again.clicked.connect(self.regenerate_asked)
-        self._edit = SignButton("pencil", f"edit_message_{stored.id}", "Edit this message and send it again")
+        self._edit = SignButton("pencil", f"edit_message_{stored.id}", "Edit this message and go on from there")
         self._edit.clicked.connect(self.edit_asked)
+        self.versions = VersionSwitch(stored.id)
+        self.versions.chosen.connect(self.version_chosen)
         if stored.message.role is Role.USER:
             self._lay_out_user()
         else:
@@ -83,7 +88,7 @@ class MessageView(QWidget):
         self._show_footer()
 
     def set_last(self, is_last: bool) -> None:
-        """Offer what only the last message of its speaker can do."""
+        """Offer what only the last message can do."""
         self._is_last = is_last
         self._show_footer()
 
@@ -98,12 +103,16 @@ class MessageView(QWidget):
         inside = QHBoxLayout(bubble)
         inside.setContentsMargins(14, 9, 14, 9)
         inside.addWidget(self.text)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
+        row = QHBoxLayout()
         row.setSpacing(TIGHT)
         row.addStretch(1)
         row.addWidget(self._edit)
         row.addWidget(bubble)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(TIGHT)
+        column.addLayout(row)
+        column.addWidget(self.versions, 0, Qt.AlignmentFlag.AlignRight)
         for unused in (self._status, self._copy, self._again, self.reasoning):
             unused.setParent(self)
             unused.hide()
@@ -112,6 +121,7 @@ class MessageView(QWidget):
         footer = QHBoxLayout()
         footer.setContentsMargins(0, 0, 0, 0)
         footer.setSpacing(2)
+        footer.addWidget(self.versions)
         footer.addWidget(self._copy)
         footer.addWidget(self._again)
         footer.addSpacing(GAP)
@@ -139,7 +149,6 @@ class MessageView(QWidget):
     def _show_footer(self) -> None:
         streaming = self._stored.state is MessageState.STREAMING
         if self._stored.message.role is Role.USER:
-            self._edit.setVisible(self._is_last)
             return
         self._copy.setVisible(not streaming and bool(self._parts.answer))
         self._again.setVisible(not streaming and self._is_last)

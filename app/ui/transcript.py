@@ -1,6 +1,6 @@
 """The conversation, message under message. It follows the end of the text only while the reader is there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from PySide6.QtCore import Qt, QTimer, QUrl, Signal
 from PySide6.QtGui import QResizeEvent
@@ -12,6 +12,7 @@ from app.ui.controls import SignButton
 from app.ui.message_view import MessageView
 from app.ui.scroll_bar import quieten
 from app.ui.theme import GAP, WIDE
+from app.viewmodels.versions import Versions
 
 COLUMN_WIDTH = 760
 MESSAGES_SHOWN = 50
@@ -30,7 +31,10 @@ class Transcript(QScrollArea):
 
     link_activated = Signal(QUrl)
     regenerate_asked = Signal()
-    edit_asked = Signal()
+    edit_asked = Signal(int)
+    """Message id."""
+    version_chosen = Signal(int)
+    """Message id of another version."""
     content_changed = Signal()
     """Messages, or the text of one, are others than before."""
 
@@ -44,8 +48,9 @@ class Transcript(QScrollArea):
         quieten(self)
         self._messages: tuple[StoredMessage, ...] = ()
         self._views: dict[int, MessageView] = {}
+        self._versions: Mapping[int, Versions] = {}
         self._follows = True
-        self._revealed: Place | None = None
+        self._revealed: tuple[int, int | None] | None = None
         self._settled = QTimer(self, interval=SETTLE_MS, singleShot=True)
         self._settled.timeout.connect(self._forget_revealed)
 
@@ -130,12 +135,19 @@ class Transcript(QScrollArea):
         while message_id not in self._views and len(self._views) < len(self._messages):
             self._show_earlier()
 
-    def reveal_match(self, message_id: int, index: int) -> None:
-        """Scroll to a match in the text of a message that is built."""
+    def reveal(self, message_id: int, match: int | None = None) -> None:
+        """Scroll to a message, or to a match in its text."""
+        self.build_back_to(message_id)
         self._follows = False
-        self._revealed = (message_id, index)
+        self._revealed = (message_id, match)
         self._scroll_to_revealed()
         self._settled.start()
+
+    def show_versions(self, versions: Mapping[int, Versions]) -> None:
+        """Show which messages have several versions."""
+        self._versions = versions
+        for stored_id, view in self._views.items():
+            view.versions.show_versions(versions.get(stored_id))
 
     def jump_to_end(self) -> None:
         """Scroll to the end and stay there."""
@@ -161,7 +173,9 @@ class Transcript(QScrollArea):
         view.setObjectName(f"message_{stored.id}")
         view.link_activated.connect(self.link_activated)
         view.regenerate_asked.connect(self.regenerate_asked)
-        view.edit_asked.connect(self.edit_asked)
+        view.edit_asked.connect(lambda: self.edit_asked.emit(stored.id))
+        view.version_chosen.connect(self.version_chosen)
+        view.versions.show_versions(self._versions.get(stored.id))
         return view
 
     def _show_earlier(self) -> None:
@@ -181,20 +195,22 @@ class Transcript(QScrollArea):
         self._views = {}
 
     def _mark_last(self) -> None:
-        last = {view.stored.message.role: stored_id for stored_id, view in self._views.items()}
         end = next(reversed(self._views), None)
         for stored_id, view in self._views.items():
-            is_user = view.stored.message.role is Role.USER
-            view.set_last(stored_id == (last.get(Role.USER) if is_user else end))
+            view.set_last(stored_id == end)
 
     def _scroll_to_revealed(self) -> None:
         if self._revealed is None:
             return
         message_id, index = self._revealed
         view, page = self._views.get(message_id), self.widget()
-        if view is not None and page is not None and index < len(view.text.matches):
-            area = view.text.match_area(index)
-            at = view.text.viewport().mapTo(page, area.center())
+        if view is None or page is None:
+            return
+        if index is None:
+            bottom = view.mapTo(page, view.rect().bottomLeft())
+            self.ensureVisible(bottom.x(), bottom.y(), 0, REVEAL_MARGIN)
+        elif index < len(view.text.matches):
+            at = view.text.viewport().mapTo(page, view.text.match_area(index).center())
             self.ensureVisible(at.x(), at.y(), 0, REVEAL_MARGIN)
 
     def _forget_revealed(self) -> None:

@@ -89,6 +89,19 @@ def test_reasoning_time(connection: sqlite3.Connection, monkeypatch: pytest.Monk
     assert found(connection, "words") == [1]
 
 
+def test_branches(connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_version(connection, monkeypatch, 3)
+    for conversation_id in (1, 2, 3):
+        add_conversation(connection, conversation_id)
+    for message_id, conversation_id in ((1, 1), (2, 2), (3, 1), (4, 1)):
+        add_message(connection, message_id, "'user', 'words', 'complete', NULL", conversation_id)
+    migrate(connection)
+    parents = connection.execute("SELECT id, parent_id FROM message ORDER BY id").fetchall()
+    assert parents == [(1, None), (2, None), (3, 1), (4, 3)]
+    assert connection.execute("SELECT id, leaf_id FROM conversation").fetchall() == [(1, 4), (2, 2), (3, None)]
+    assert found(connection, "words") == [1, 2, 3, 4]
+
+
 def test_migrating_twice_changes_nothing(connection: sqlite3.Connection) -> None:
     migrate(connection)
     before = connection.execute("SELECT sql FROM sqlite_schema").fetchall()
