@@ -23,6 +23,8 @@ from app.chat.options import CacheMode, ChatOptions
 from app.engine.fake_quality import measure_fake
 from app.engine.fake_script import Script
 from app.engine.protocol import (
+    Counted,
+    CountTokens,
     Emit,
     Finished,
     Generate,
@@ -151,6 +153,12 @@ class FakeEngine:
         if self._model is None:
             raise NibbleError("No model is open.", "Open a model first.")
         measure_fake(request, self._model, self.machine(), emit, cancelled)
+
+    def count_tokens(self, request: CountTokens, emit: Emit) -> None:
+        """Count words. Raises NibbleError without a model."""
+        if self._model is None:
+            raise NibbleError("No model is open.", "Open a model first.")
+        emit(Counted(request.request_id, len(_words(request.text))))
 
     def forget(self, chat_id: str) -> None:
         """Drop the words read for `chat_id`."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Qt, QUrl
-from PySide6.QtGui import QDesktopServices
+from PySide6.QtGui import QDesktopServices, QGuiApplication
 from PySide6.QtWidgets import QApplication, QDialog, QMainWindow, QWidget
 
 from app.chat.figures import ReplyFigures
@@ -77,6 +77,11 @@ class Commands(QObject):
         """Pin or unpin the open conversation."""
         if (conversation := self._models.session.conversation) is not None:
             self.pin(conversation.id)
+
+    def copy_chat(self) -> None:
+        """Copy the open conversation as markdown."""
+        QGuiApplication.clipboard().setText(self._models.session.markdown)
+        self._notice.show_done("The chat was copied as Markdown.")
 
     def show_settings(self) -> None:
         """Open the settings."""

@@ -194,6 +194,7 @@ class MainWindow(QMainWindow):
             (actions.options, commands.show_options),
             (actions.compare, commands.compare),
             (actions.quality, commands.measure_quality),
+            (actions.copy_chat, commands.copy_chat),
             (actions.pin, commands.pin_open),
             (actions.rename, commands.rename_open),
             (actions.delete, commands.delete_open),
@@ -343,6 +344,7 @@ class MainWindow(QMainWindow):
         actions.compare.setEnabled(self._models.model.facts is not None)
         actions.quality.setEnabled(self._models.model.facts is not None)
         actions.export.setEnabled(bool(self._models.stats.rows))
+        actions.copy_chat.setEnabled(bool(session.messages))
         actions.rename.setEnabled(stored)
         actions.delete.setEnabled(stored)
         actions.pin.setEnabled(stored)

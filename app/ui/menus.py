@@ -37,6 +37,7 @@ class Actions:
     compare: QAction
     quality: QAction
     rename: QAction
+    copy_chat: QAction
     pin: QAction
     delete: QAction
     undo_delete: QAction
@@ -99,6 +100,7 @@ def build_menus(window: QMainWindow) -> Actions:
     quality = command(chat, "quality", "Measure Quality of int4…", "Ctrl+Shift+M")
     restart = command(chat, "restart", "Restart Engine")
     chat.addSeparator()
+    copy_chat = command(chat, "copy_chat", "Copy Chat as Markdown", "Ctrl+Shift+C")
     pin = command(chat, "pin", "Pin Chat", "Ctrl+Shift+P")
     rename = command(chat, "rename", "Rename Chat…", "Ctrl+Shift+R")
     delete = command(chat, "delete", "Delete Chat", "Ctrl+Shift+Backspace")
@@ -135,6 +137,7 @@ def build_menus(window: QMainWindow) -> Actions:
         compare=compare,
         quality=quality,
         rename=rename,
+        copy_chat=copy_chat,
         pin=pin,
         delete=delete,
         undo_delete=undo_delete,

@@ -46,7 +46,7 @@ class MessageView(QWidget):
         self.reasoning = ReasoningPart(stored.id)
         self._status = SubtleLabel(factor=0.92)
         self._status.setObjectName(f"message_status_{stored.id}")
-        self._copy = SignButton("copy", f"copy_message_{stored.id}", "Copy this message")
+        self._copy = SignButton("copy", f"copy_message_{stored.id}", "Copy this message as Markdown")
         self._copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self._parts.answer))
         self._again = SignButton("again", f"regenerate_{stored.id}", "Write this reply again")
         self._again.clicked.connect(self.regenerate_asked)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from app.chat.conversation_text import as_markdown
 from app.chat.figures import ReplyFigures
 from app.chat.message import Role
 from app.chat.options import ChatOptions
@@ -118,6 +119,11 @@ class ChatSession(QObject):
     def versions(self) -> Mapping[int, Versions]:
         """The versions of those messages that have several, by id."""
         return self._versions
+
+    @property
+    def markdown(self) -> str:
+        """The open branch of the conversation as one text."""
+        return as_markdown(self.title, (m.message for m in self._messages))
 
     @property
     def activity(self) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from PySide6.QtCore import QEvent, QModelIndex, Qt, QUrl
-from PySide6.QtGui import QAction, QDesktopServices
+from PySide6.QtGui import QAction, QDesktopServices, QGuiApplication
 from PySide6.QtWidgets import (
     QAbstractButton,
     QApplication,
@@ -132,6 +132,15 @@ def test_conversations_are_opened_renamed_searched_and_deleted(driver):
     assert [c.title for c in conversations.conversations] == ["About lanterns"]
     assert driver.find("empty_state").isVisible()
     assert driver.window.sidebar.list.currentIndex() == QModelIndex()
+
+
+def test_the_chat_is_copied_as_markdown(driver):
+    assert not driver.window.actions_.copy_chat.isEnabled()
+    driver.chat("Hello [markdown]")
+    driver.window.actions_.copy_chat.trigger()
+    text = QGuiApplication.clipboard().text()
+    assert text.startswith("# Hello [markdown]\n\n**You**\n\nHello [markdown]\n\n**Nibble**\n\n# A heading")
+    assert driver.find("notice_message", QLabel).text() == "The chat was copied as Markdown."
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json"])
