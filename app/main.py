@@ -24,6 +24,7 @@ from app.settings.file import load_settings
 from app.store.store import Store
 from app.ui.main_window import MainWindow
 from app.ui.quit_filter import QuitFilter
+from app.viewmodels.attachments import Attachments
 from app.viewmodels.chat_session import ChatSession
 from app.viewmodels.conversation_list import ConversationList
 from app.viewmodels.deletions import Deletions
@@ -53,6 +54,7 @@ class Program:
             model=model,
             session=session,
             conversations=conversations,
+            attachments=Attachments(self.engine, model),
             deletions=Deletions(session, conversations),
             settings=settings,
             stats=SessionStats(self.engine),

@@ -140,6 +140,22 @@ async def versions(program: Program) -> None:
         await _until(lambda: session.state is ChatState.IDLE)
 
 
+async def attached(program: Program) -> None:
+    """Show a file that was sent and one that goes with the next message."""
+    attachments = program.models.attachments
+    folder = Path(program.models.model.facts.path)
+    for name, text in (("notes.md", "# Notes\n\n" + "A fox found a lantern.\n" * 40), ("big_files.py", ANSWER)):
+        (folder / name).write_text(text)
+    attachments.add([folder / "notes.md"])
+    await _until(lambda: attachments.chips[0].detail.endswith("tokens"))
+    program.window.composer.write("What are these notes about? [tokens 20] [token-ms 0]")
+    program.window.composer.send()
+    await _until(lambda: program.models.session.state is ChatState.IDLE)
+    attachments.add([folder / "big_files.py"])
+    await _until(lambda: attachments.chips[0].detail.endswith("tokens"))
+    program.window.composer.write("And what does this do?")
+
+
 async def reading(program: Program) -> None:
     """Show a prompt that is being read."""
     program.models.session.open(1)
@@ -267,6 +283,7 @@ SCENES = (
     ("thinking", thinking),
     ("find", find),
     ("versions", versions),
+    ("attached", attached),
     ("reading", reading),
     ("long-chat", long_chat),
     ("long-chat-top", long_chat_top),

@@ -4,6 +4,7 @@ from PySide6.QtCore import QObject
 from PySide6.QtGui import QAccessible, QAccessibleAnnouncementEvent, QTextDocument
 from PySide6.QtWidgets import QApplication
 
+from app.chat.attachment import attached_in
 from app.chat.message import Role
 from app.chat.reasoning import parts_of
 from app.store.store import StoredMessage
@@ -14,7 +15,7 @@ from app.ui.transcript import Place, Transcript
 
 
 class ChatFind(QObject):
-    """Connects a find bar with a transcript. Reasoning, which is folded, is not searched."""
+    """Connects a find bar with a transcript. Reasoning and files, which are folded, are not searched."""
 
     def __init__(self, bar: FindBar, transcript: Transcript) -> None:
         super().__init__(bar)
@@ -107,7 +108,7 @@ class ChatFind(QObject):
             return 0
         document = QTextDocument()
         if stored.message.role is Role.USER:
-            document.setPlainText(text)
+            document.setPlainText(attached_in(text).spoken)
         else:
             write_markdown(document, parts_of(text).answer, self._bar.palette())
         return len(matches_in(document, needle))

@@ -78,6 +78,10 @@ class Commands(QObject):
         if (conversation := self._models.session.conversation) is not None:
             self.pin(conversation.id)
 
+    def attach(self) -> None:
+        """Ask for text files to go with the next message."""
+        prompts.ask_attachments(self._window, self._models.attachments.add)
+
     def copy_chat(self) -> None:
         """Copy the open conversation as markdown."""
         QGuiApplication.clipboard().setText(self._models.session.markdown)

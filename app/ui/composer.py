@@ -1,13 +1,18 @@
 """Where the person writes: a field that grows, one button that sends or stops, and a line that says what goes on."""
 
-from PySide6.QtCore import Qt, Signal
+from collections.abc import Sequence
+
+from PySide6.QtCore import QMimeData, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QTextCursor
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
 
+from app.ui.attachment_chips import AttachmentChips
 from app.ui.controls import Field, SignButton
+from app.ui.file_drop import local_files
 from app.ui.scroll_bar import quieten
 from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel
 from app.ui.transcript import COLUMN_WIDTH
+from app.viewmodels.attachments import Chip
 
 LINES_SHOWN = 8
 _HINT = "Return sends, Shift+Return starts a new line."
@@ -18,6 +23,8 @@ class MessageEdit(QPlainTextEdit):
     """A plain text field, one to eight lines tall."""
 
     send_asked = Signal()
+    files_given = Signal(object)
+    """Paths of files that were dropped or pasted."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -43,6 +50,17 @@ class MessageEdit(QPlainTextEdit):
                 self.send_asked.emit()
         else:
             super().keyPressEvent(event)
+
+    def canInsertFromMimeData(self, source: QMimeData) -> bool:
+        """Take files as well as text."""
+        return bool(local_files(source)) or super().canInsertFromMimeData(source)
+
+    def insertFromMimeData(self, source: QMimeData) -> None:
+        """Attach files rather than write where they lie."""
+        if paths := local_files(source):
+            self.files_given.emit(paths)
+        else:
+            super().insertFromMimeData(source)
 
     def _fit(self) -> None:
         lines = max(1, min(LINES_SHOWN, round(self.document().size().height())))
@@ -73,14 +91,19 @@ class Composer(QWidget):
         self.edit.textChanged.connect(self._show)
         self._button = SignButton("send", "send", "Send", solid=True)
         self._button.clicked.connect(self._press)
+        self.attachments = AttachmentChips()
         self._status = SubtleLabel(factor=0.92)
         self._status.setObjectName("activity")
         self._status.setAccessibleName("State of the chat")
 
         field = Field()
         field.watch(self.edit)
-        inside = QHBoxLayout(field)
-        inside.setContentsMargins(12, 7, 7, 7)
+        stack = QVBoxLayout(field)
+        stack.setContentsMargins(12, 7, 7, 7)
+        stack.setSpacing(0)
+        stack.addWidget(self.attachments)
+        inside = QHBoxLayout()
+        stack.addLayout(inside)
         inside.addWidget(self.edit, 1, Qt.AlignmentFlag.AlignVCenter)
         inside.addWidget(self._button, 0, Qt.AlignmentFlag.AlignBottom)
         column = QWidget()
@@ -111,6 +134,16 @@ class Composer(QWidget):
     def status_text(self) -> str:
         """The line below the field."""
         return self._status.text()
+
+    @property
+    def has_message(self) -> bool:
+        """Whether there is anything to send."""
+        return bool(self.text.strip()) or not self.attachments.isHidden()
+
+    def show_attachments(self, chips: Sequence[Chip]) -> None:
+        """Show the files that go with the message."""
+        self.attachments.show_chips(chips)
+        self._show()
 
     def set_abilities(self, can_send: bool, can_stop: bool) -> None:
         """Say what the button may do now."""
@@ -143,7 +176,7 @@ class Composer(QWidget):
 
     def send(self) -> None:
         """Send what is written, where that can be done now."""
-        if self._can_send and self.text.strip():
+        if self._can_send and self.has_message:
             text, edited_id = self.text, self._edited_id
             self._edited_id = None
             self.edit.clear()
@@ -167,5 +200,5 @@ class Composer(QWidget):
             self._button.set_sign("stop", "Stop (Esc)")
         else:
             self._button.set_sign("send", "Send (Return)")
-        self._button.setEnabled(self._can_stop or (self._can_send and bool(self.text.strip())))
+        self._button.setEnabled(self._can_stop or (self._can_send and self.has_message))
         self._status.setText(self._activity or (_EDIT_HINT if self.is_editing else _HINT))

@@ -19,6 +19,7 @@ from app.ui.commands import Commands
 from app.ui.composer import Composer
 from app.ui.controls import NoticeBar, Page
 from app.ui.empty_state import EmptyState
+from app.ui.file_drop import FileDrop
 from app.ui.find_bar import FindBar
 from app.ui.header import Header, StarterNote
 from app.ui.live_panel import LivePanel
@@ -143,6 +144,12 @@ class MainWindow(QMainWindow):
         self._models.model.failed.connect(self._show_load_failure)
         self._models.model.opened.connect(self._forget_load_failure)
         self._models.settings.changed.connect(self._show_panel)
+        attachments = self._models.attachments
+        attachments.changed.connect(self._show_attachments)
+        attachments.refused.connect(self.notice.show_notice)
+        self.composer.edit.files_given.connect(attachments.add)
+        self.composer.attachments.removed.connect(attachments.remove)
+        FileDrop(self).dropped.connect(attachments.add)
         self._models.deletions.offered.connect(self._offer_undo)
         self._models.deletions.ended.connect(self._withdraw_undo)
 
@@ -194,6 +201,7 @@ class MainWindow(QMainWindow):
             (actions.options, commands.show_options),
             (actions.compare, commands.compare),
             (actions.quality, commands.measure_quality),
+            (actions.attach, commands.attach),
             (actions.copy_chat, commands.copy_chat),
             (actions.pin, commands.pin_open),
             (actions.rename, commands.rename_open),
@@ -227,10 +235,14 @@ class MainWindow(QMainWindow):
 
     def _send(self, text: str, edited_id: int | None) -> None:
         self.notice.hide()
-        if edited_id is not None and not self._session.edit(edited_id, text):
-            self.composer.edit_message(edited_id, text)
-        elif edited_id is None and not self._session.send(text):
+        attachments, session = self._models.attachments, self._session
+        message = attachments.message(text)
+        if session.send(message) if edited_id is None else session.edit(edited_id, message):
+            attachments.clear()
+        elif edited_id is None:
             self.composer.write(text)
+        else:
+            self.composer.edit_message(edited_id, text)
 
     def _edit_last(self) -> None:
         if (last := self._session.last_user_message) is not None:
@@ -312,6 +324,10 @@ class MainWindow(QMainWindow):
     def _show_failure(self, message: str, hint: str, detail: str) -> None:
         self.notice.show_notice(message, hint, detail)
 
+    def _show_attachments(self) -> None:
+        self.composer.show_attachments(self._models.attachments.chips)
+        self._enable_actions()
+
     def _offer_undo(self, message: str) -> None:
         self.notice.offer_undo(message)
         self._enable_actions()
@@ -336,7 +352,7 @@ class MainWindow(QMainWindow):
         answered = session.last_user_message is not None
         for action in (actions.find, actions.find_next, actions.find_previous):
             action.setEnabled(bool(session.messages))
-        actions.send.setEnabled(is_idle and bool(self.composer.text.strip()))
+        actions.send.setEnabled(is_idle and self.composer.has_message)
         actions.stop.setEnabled(session.state in _STOPPABLE)
         actions.regenerate.setEnabled(is_idle and answered)
         actions.edit_last.setEnabled(is_idle and answered)

@@ -37,6 +37,7 @@ class Actions:
     compare: QAction
     quality: QAction
     rename: QAction
+    attach: QAction
     copy_chat: QAction
     pin: QAction
     delete: QAction
@@ -91,6 +92,7 @@ def build_menus(window: QMainWindow) -> Actions:
 
     chat = menu("chat", "Chat")
     send = command(chat, "send", "Send", "Ctrl+Return")
+    attach = command(chat, "attach", "Attach Text File…", "Ctrl+Shift+A")
     stop = command(chat, "stop", "Stop", "Ctrl+.")
     regenerate = command(chat, "regenerate", "Regenerate", "Ctrl+R")
     edit_last = command(chat, "edit_last", "Edit Last Message", "Ctrl+Alt+E")
@@ -137,6 +139,7 @@ def build_menus(window: QMainWindow) -> Actions:
         compare=compare,
         quality=quality,
         rename=rename,
+        attach=attach,
         copy_chat=copy_chat,
         pin=pin,
         delete=delete,

@@ -6,11 +6,13 @@ from PySide6.QtCore import Qt, QTimer, QUrl, Signal
 from PySide6.QtGui import QGuiApplication, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
+from app.chat.attachment import attached_in
 from app.chat.figures import ReplyFigures
 from app.chat.message import Role
 from app.chat.reasoning import Parts, parts_of
 from app.store.store import MessageState, StoredMessage
 from app.ui.controls import Bubble, SignButton
+from app.ui.disclosure import Disclosure
 from app.ui.message_text import MessageText
 from app.ui.reasoning_part import ReasoningPart
 from app.ui.theme import GAP, TIGHT, SubtleLabel
@@ -74,7 +76,7 @@ class MessageView(QWidget):
         """Show a later version of the message; a text that is slow to draw is drawn less often while it grows."""
         self._stored = stored
         if stored.message.role is Role.USER:
-            self._parts = Parts(None, stored.message.text)
+            self._parts = Parts(None, attached_in(stored.message.text).spoken)
         else:
             self._parts = parts_of(stored.message.text, is_growing=stored.state is MessageState.STREAMING)
         self.setAccessibleName(f"{'You' if stored.message.role is Role.USER else 'Nibble'}: {self._parts.answer[:200]}")
@@ -99,19 +101,23 @@ class MessageView(QWidget):
             self.text.setFixedWidth(min(self.text.natural_width(), round(self.width() * BUBBLE_SHARE) - 28))
 
     def _lay_out_user(self) -> None:
-        bubble = Bubble()
-        inside = QHBoxLayout(bubble)
+        self._bubble = Bubble()
+        inside = QHBoxLayout(self._bubble)
         inside.setContentsMargins(14, 9, 14, 9)
         inside.addWidget(self.text)
         row = QHBoxLayout()
         row.setSpacing(TIGHT)
         row.addStretch(1)
         row.addWidget(self._edit)
-        row.addWidget(bubble)
+        row.addWidget(self._bubble)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(TIGHT)
         column.addLayout(row)
+        for i, file in enumerate(attached_in(self._stored.message.text).files):
+            part = Disclosure("attached", f"{self._stored.id}_{i}", file.name, at_right=True)
+            part.show_content(file.name, file.text)
+            column.addWidget(part)
         column.addWidget(self.versions, 0, Qt.AlignmentFlag.AlignRight)
         for unused in (self._status, self._copy, self._again, self.reasoning):
             unused.setParent(self)
@@ -139,7 +145,8 @@ class MessageView(QWidget):
         started_s = time.perf_counter()
         message = self._stored.message
         if message.role is Role.USER:
-            self.text.show_plain(message.text)
+            self.text.show_plain(self._parts.answer)
+            self._bubble.setVisible(bool(self._parts.answer))
         else:
             self.reasoning.show_parts(self._parts, self._stored.reasoning_s)
             self.text.setVisible(bool(self._parts.answer) or not self._parts.is_thinking)

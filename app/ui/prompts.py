@@ -40,6 +40,16 @@ def ask_text_file(parent: QWidget, then: Callable[[Path], None]) -> None:
     _open(dialog)
 
 
+def ask_attachments(parent: QWidget, then: Callable[[list[Path]], None]) -> None:
+    """Ask for text files to go with a message."""
+    dialog = QFileDialog(parent, "Attach Text Files")
+    dialog.setObjectName("attach_dialog")
+    dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
+    dialog.setLabelText(QFileDialog.DialogLabel.Accept, "Attach")
+    dialog.filesSelected.connect(lambda paths: then([Path(path) for path in paths]))
+    _open(dialog)
+
+
 def ask_export_path(parent: QWidget, title: str, name: str, then: Callable[[Path], None]) -> None:
     """Ask where to write figures, as CSV or JSON; `name` is offered, with .csv."""
     dialog = QFileDialog(parent, title)

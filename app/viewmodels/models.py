@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from app.viewmodels.attachments import Attachments
 from app.viewmodels.chat_session import ChatSession
 from app.viewmodels.conversation_list import ConversationList
 from app.viewmodels.deletions import Deletions
@@ -20,5 +21,6 @@ class Models:
     session: ChatSession
     conversations: ConversationList
     deletions: Deletions
+    attachments: Attachments
     settings: SettingsModel
     stats: SessionStats
