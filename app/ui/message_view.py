@@ -150,7 +150,8 @@ class MessageView(QWidget):
         else:
             self.reasoning.show_parts(self._parts, self._stored.reasoning_s)
             self.text.setVisible(bool(self._parts.answer) or not self._parts.is_thinking)
-            self.text.show_markdown(self._parts.answer)
+            is_growing = self._stored.state is MessageState.STREAMING
+            self.text.show_markdown(self._parts.answer, is_growing=is_growing)
         self._render_cost_s = time.perf_counter() - started_s
 
     def _show_footer(self) -> None:
