@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from PySide6.QtCore import QSettings, Qt
+from PySide6.QtCore import QEvent, QSettings, Qt
 from PySide6.QtGui import (
     QAccessible,
     QAccessibleAnnouncementEvent,
@@ -83,6 +83,12 @@ class MainWindow(QMainWindow):
         self._geometry.setValue("splitter", self._splitter.saveState())
         self.commands.close_windows()
         super().closeEvent(event)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Group the conversations anew when the person comes back: it may be another day."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ActivationChange and self.isActiveWindow():
+            self._models.conversations.refresh()
 
     # Layout
 

@@ -1,11 +1,15 @@
 """Pins, headings and deletion with undo, through the whole window."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
-from PySide6.QtCore import QPoint, Qt
-from PySide6.QtWidgets import QLabel, QMenu
+from PySide6.QtCore import QEvent, QPoint, Qt
+from PySide6.QtWidgets import QApplication, QLabel, QMenu
 
 from app.chat.message import Message, Role
 from app.chat.options import ChatOptions
+from app.viewmodels import conversation_list
+from app.viewmodels.date_groups import grouped
 
 
 @pytest.fixture
@@ -97,6 +101,16 @@ def test_another_notice_is_not_taken_away_with_the_offer(filled):
     filled.program.models.deletions.finish()
     assert filled.find("notice_message", QLabel).text() == "The disk is full."
     assert filled.find("notice_bar").isVisible()
+
+
+def test_a_window_that_is_come_back_to_on_another_day_groups_anew(filled, monkeypatch):
+    def tomorrow(conversations):
+        return grouped(conversations, datetime.now(UTC) + timedelta(days=1))
+
+    monkeypatch.setattr(conversation_list, "grouped", tomorrow)
+    monkeypatch.setattr(filled.window, "isActiveWindow", lambda: True)
+    QApplication.sendEvent(filled.window, QEvent(QEvent.Type.ActivationChange))
+    assert rows(filled) == ["Yesterday", "third", "second", "first"]
 
 
 def test_a_heading_has_no_menu_and_opens_nothing(filled):
