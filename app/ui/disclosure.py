@@ -1,12 +1,12 @@
 """A line that unfolds to a plain text."""
 
-from PySide6.QtCore import Qt
-from PySide6.QtGui import QPainter, QPaintEvent
+from PySide6.QtCore import QEvent, Qt
+from PySide6.QtGui import QPainter, QPaintEvent, QPalette
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from app.ui.controls import SignButton
 from app.ui.message_text import MessageText
-from app.ui.theme import TIGHT, hairline
+from app.ui.theme import TIGHT, hairline, subtle
 
 INDENT = 18
 
@@ -19,10 +19,10 @@ class Disclosure(QWidget):
     ) -> None:
         super().__init__(parent)
         self._content = ""
+        self._is_open = False
         self._what = what
         self.toggle = SignButton("right", f"{name}_toggle_{number}", f"Show {what}", text=what)
-        self.toggle.setCheckable(True)
-        self.toggle.toggled.connect(self._unfold)
+        self.toggle.clicked.connect(self._turn)
         self.text = MessageText()
         self.text.setObjectName(f"{name}_text_{number}")
         self.text.setAccessibleName(what)
@@ -37,6 +37,7 @@ class Disclosure(QWidget):
         column.addWidget(self.toggle, 0, side)
         column.addWidget(self._inside)
         self._inside.hide()
+        self._recolour()
 
     def show_content(self, title: str, content: str) -> None:
         """Name the button, and show `content` where it is open."""
@@ -44,7 +45,7 @@ class Disclosure(QWidget):
         self.toggle.setText(title)
         self.toggle.updateGeometry()
         self._name_toggle()
-        if self.toggle.isChecked():
+        if self._is_open:
             self.text.show_plain(content)
 
     def paintEvent(self, event: QPaintEvent) -> None:
@@ -55,14 +56,25 @@ class Disclosure(QWidget):
             painter.fillRect(8, inside.top(), 2, inside.height(), hairline(self.palette()))
             painter.end()
 
-    def _unfold(self, is_open: bool) -> None:
-        if is_open:
+    def changeEvent(self, event: QEvent) -> None:
+        """Keep the text in the secondary colour of the palette."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.ParentChange):
+            self._recolour()
+
+    def _recolour(self) -> None:
+        own = QPalette()
+        own.setColor(QPalette.ColorRole.Text, subtle(self.palette()))
+        self.text.setPalette(own)
+
+    def _turn(self) -> None:
+        self._is_open = not self._is_open
+        if self._is_open:
             self.text.show_plain(self._content)
-        self._inside.setVisible(is_open)
+        self._inside.setVisible(self._is_open)
         self._name_toggle()
 
     def _name_toggle(self) -> None:
-        is_open = self.toggle.isChecked()
-        verb = "Hide" if is_open else "Show"
-        self.toggle.set_sign("chevron" if is_open else "right", f"{verb} {self._what}")
-        self.toggle.setAccessibleDescription("unfolded" if is_open else "folded")
+        sign, verb, state = ("chevron", "Hide", "unfolded") if self._is_open else ("right", "Show", "folded")
+        self.toggle.set_sign(sign, f"{verb} {self._what}")
+        self.toggle.setAccessibleDescription(state)
