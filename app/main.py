@@ -25,9 +25,11 @@ from app.stats.history import SessionHistory
 from app.store.store import Store
 from app.ui.main_window import MainWindow
 from app.ui.quit_filter import QuitFilter
+from app.viewmodels.attachments import Attachments
 from app.viewmodels.cache_course import CacheCourse
 from app.viewmodels.chat_session import ChatSession
 from app.viewmodels.conversation_list import ConversationList
+from app.viewmodels.deletions import Deletions
 from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.models import Models
 from app.viewmodels.open_model import OpenModel
@@ -48,12 +50,15 @@ class Program:
         settings = SettingsModel(loaded.settings, paths.settings_file)
         model = OpenModel(self.engine, settings, starter_path)
         session = ChatSession(self.engine, model, self.store, settings)
+        conversations = ConversationList(self.store)
         self.models = Models(
             engine=self.engine,
             model=model,
             session=session,
             course=CacheCourse(session),
-            conversations=ConversationList(self.store),
+            conversations=conversations,
+            attachments=Attachments(self.engine, model),
+            deletions=Deletions(session, conversations),
             settings=settings,
             stats=SessionStats(self.engine, SessionHistory(paths.sessions)),
         )
@@ -70,6 +75,7 @@ class Program:
 
     async def close(self) -> None:
         """End the engine, then store what was written. Returns once no process is left."""
+        self.models.deletions.close()
         self.models.session.close()
         await self.engine.shutdown()
         self.store.close()

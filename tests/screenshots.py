@@ -107,6 +107,62 @@ async def streaming(program: Program) -> None:
     await asyncio.sleep(1.6)
 
 
+async def deleted(program: Program) -> None:
+    """Show pins and groups, and the notice after a deletion."""
+    program.models.session.set_pinned(1, True)
+    program.models.session.open(3)
+    program.window.actions_.delete.trigger()
+    program.models.session.open(1)
+
+
+async def thinking(program: Program) -> None:
+    """Show reasoning that goes on, unfolded, below one that is folded."""
+    program.window.composer.write("Which lantern is the brightest? [think 60] [tokens 30] [token-ms 0]")
+    program.window.composer.send()
+    await _until(lambda: program.models.session.state is ChatState.IDLE)
+    program.window.composer.write("And why? [think 600] [token-ms 12]")
+    program.window.composer.send()
+    await _until(lambda: program.models.session.state is ChatState.DECODING)
+    program.window.transcript.views[-1].reasoning.toggle.click()
+    await asyncio.sleep(1.2)
+
+
+async def find(program: Program) -> None:
+    """Show what was found in a chat."""
+    program.models.session.open(1)
+    await asyncio.sleep(0.2)
+    program.window.actions_.find.trigger()
+    program.window.find_bar.edit.setText("line")
+
+
+async def versions(program: Program) -> None:
+    """Show a chat in which a message was edited and a reply written again."""
+    session = program.models.session
+    for ask in (
+        lambda: session.send("Name a lantern. [tokens 30] [token-ms 0]"),
+        lambda: session.edit(session.messages[0].id, "Name a brighter lantern. [tokens 30] [token-ms 0]"),
+        session.regenerate,
+    ):
+        ask()
+        await _until(lambda: session.state is ChatState.IDLE)
+
+
+async def attached(program: Program) -> None:
+    """Show a file that was sent and one that goes with the next message."""
+    attachments = program.models.attachments
+    folder = Path(program.models.model.facts.path)
+    for name, text in (("notes.md", "# Notes\n\n" + "A fox found a lantern.\n" * 40), ("big_files.py", ANSWER)):
+        (folder / name).write_text(text)
+    attachments.add([folder / "notes.md"])
+    await _until(lambda: attachments.chips[0].detail.endswith("tokens"))
+    program.window.composer.write("What are these notes about? [tokens 20] [token-ms 0]")
+    program.window.composer.send()
+    await _until(lambda: program.models.session.state is ChatState.IDLE)
+    attachments.add([folder / "big_files.py"])
+    await _until(lambda: attachments.chips[0].detail.endswith("tokens"))
+    program.window.composer.write("And what does this do?")
+
+
 async def reading(program: Program) -> None:
     """Show a prompt that is being read."""
     program.models.session.open(1)
@@ -259,6 +315,11 @@ def dark_palette() -> QPalette:
 SCENES = (
     ("first-start", first_start),
     ("streaming", streaming),
+    ("deleted", deleted),
+    ("thinking", thinking),
+    ("find", find),
+    ("versions", versions),
+    ("attached", attached),
     ("reading", reading),
     ("long-chat", long_chat),
     ("long-chat-top", long_chat_top),

@@ -25,6 +25,8 @@ from app.engine.fake_quality import measure_fake
 from app.engine.fake_script import Script
 from app.engine.footprint import process_footprint
 from app.engine.protocol import (
+    Counted,
+    CountTokens,
     Emit,
     Finished,
     Generate,
@@ -175,6 +177,12 @@ class FakeEngine:
             raise NibbleError("No model is open.", "Open a model first.")
         measure_fake(request, self._model, self.machine(), emit, cancelled)
 
+    def count_tokens(self, request: CountTokens, emit: Emit) -> None:
+        """Count words. Raises NibbleError without a model."""
+        if self._model is None:
+            raise NibbleError("No model is open.", "Open a model first.")
+        emit(Counted(request.request_id, len(_words(request.text))))
+
     def forget(self, chat_id: str) -> None:
         """Drop the words read for `chat_id`."""
         self._caches.pop(chat_id, None)
@@ -280,6 +288,9 @@ class _Reply:
             yield from _words(MARKDOWN)
             return
         seed = 0 if sampling.temperature == 0 else self._seed
+        if thoughts := self._script.number("think", 0):
+            thinking = random.Random(f"{seed} {prompt_text} thinking")
+            yield from ("<think>", "\n", *(f"{thinking.choice(WORDS)} " for _ in range(thoughts)), "</think>", "\n\n")
         parts_at = self._script.number("part", -1) if self._cache.mode is CacheMode.INT4 else -1
         words = random.Random(f"{seed} {prompt_text}")
         for index in range(self._script.number("tokens", 24)):

@@ -21,6 +21,8 @@ from app.engine.machine import machine_facts, memory_figures
 from app.engine.model_folder import Calibrating, OpenModel, open_model, read_config
 from app.engine.prompt import prompt_tokens
 from app.engine.protocol import (
+    Counted,
+    CountTokens,
     Emit,
     Finished,
     Generate,
@@ -126,6 +128,13 @@ class MlxEngine:
         finally:
             mx.clear_cache()
         emit(Measured(request.request_id, report))
+
+    def count_tokens(self, request: CountTokens, emit: Emit) -> None:
+        """Count with the open model's tokenizer. Raises NibbleError where no model is open."""
+        if self._open is None:
+            raise NibbleError("No model is open.", "Choose a model first.")
+        tokens = self._open.tokenizer.encode(request.text, add_special_tokens=False)
+        emit(Counted(request.request_id, len(tokens)))
 
     def forget(self, chat_id: str) -> None:
         """Drop the KV cache of a conversation."""

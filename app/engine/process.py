@@ -20,6 +20,7 @@ from app.engine.command import EngineKind
 from app.engine.protocol import (
     PROTOCOL_VERSION,
     Cancel,
+    CountTokens,
     Engine,
     Event,
     Failed,
@@ -78,7 +79,7 @@ def claimed_stdout() -> Iterator[BinaryIO]:
 class _Job:
     """A request that is answered, waiting or running."""
 
-    request: Load | Generate | Measure
+    request: Load | Generate | Measure | CountTokens
     cancelled: bool = False
 
 
@@ -121,6 +122,8 @@ class EngineServer:
                 )
             case _Job(request=Measure() as measure):
                 self._guard(measure.request_id, lambda: engine.measure(measure, self._emit, self._is_cancelled(item)))
+            case _Job(request=CountTokens() as count):
+                self._guard(count.request_id, lambda: engine.count_tokens(count, self._emit))
             case Forget(chat_id):
                 self._guard("", lambda: engine.forget(chat_id))
             case Failed():
@@ -177,7 +180,7 @@ class EngineServer:
             self._queue.put(Failed("", message, hint))
             return
         match request:
-            case Load() | Generate() | Measure():
+            case Load() | Generate() | Measure() | CountTokens():
                 job = self._jobs[request.request_id] = _Job(request)
                 self._queue.put(job)
             case Cancel(request_id):

@@ -62,6 +62,14 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
+class CountTokens:
+    """Say how many tokens of the open model a text has. Answered by Counted or Failed."""
+
+    request_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Stop the named request as soon as possible; what was written of a reply so far is kept."""
 
@@ -80,7 +88,7 @@ class Quit:
     """Finish: cancel what runs, free the model, exit 0. The end of stdin means the same."""
 
 
-Request = Load | Generate | Measure | Cancel | Forget | Quit
+Request = Load | Generate | Measure | CountTokens | Cancel | Forget | Quit
 
 
 # Events
@@ -175,6 +183,14 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """How many tokens the text of a CountTokens has, without what a chat template adds around it."""
+
+    request_id: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A request came to nothing. `hint` says what a person can do; `detail` is a traceback where it is our defect.
 
@@ -187,7 +203,7 @@ class Failed:
     detail: str = ""
 
 
-Event = Ready | Loading | Loaded | Prefill | Token | Progress | Finished | Measuring | Measured | Failed
+Event = Ready | Loading | Loaded | Prefill | Token | Progress | Finished | Measuring | Measured | Counted | Failed
 
 Emit = Callable[[Event], None]
 
@@ -210,6 +226,9 @@ class Engine(Protocol):
 
     def measure(self, request: Measure, emit: Emit, cancelled: Callable[[], bool]) -> None:
         """Measure quality; emits Measuring*, then Measured."""
+
+    def count_tokens(self, request: CountTokens, emit: Emit) -> None:
+        """Count; emits Counted."""
 
     def forget(self, chat_id: str) -> None:
         """Drop the KV cache of a conversation, if there is one."""

@@ -62,7 +62,31 @@ _CONVERSATIONS_AND_MESSAGES = Migration(
     ),
 )
 
-MIGRATIONS = (_CONVERSATIONS_AND_MESSAGES,)
+_PINNED_CONVERSATIONS = Migration(
+    "pinned_conversations",
+    ("ALTER TABLE conversation ADD COLUMN is_pinned INTEGER NOT NULL DEFAULT 0",),
+)
+
+_REASONING_TIME = Migration("reasoning_time", ("ALTER TABLE message ADD COLUMN reasoning_s REAL",))
+
+# No cascade from message to message: SQLite follows at most a thousand of them, and a chat may be longer.
+_BRANCHES = Migration(
+    "branches",
+    (
+        "ALTER TABLE message ADD COLUMN parent_id INTEGER",
+        "ALTER TABLE conversation ADD COLUMN leaf_id INTEGER",
+        """UPDATE message SET parent_id = (
+            SELECT max(earlier.id) FROM message AS earlier
+            WHERE earlier.conversation_id = message.conversation_id AND earlier.id < message.id
+        )""",
+        """UPDATE conversation SET leaf_id = (
+            SELECT max(message.id) FROM message WHERE message.conversation_id = conversation.id
+        )""",
+        "CREATE INDEX message_of_parent ON message (conversation_id, parent_id)",
+    ),
+)
+
+MIGRATIONS = (_CONVERSATIONS_AND_MESSAGES, _PINNED_CONVERSATIONS, _REASONING_TIME, _BRANCHES)
 """In order; the first makes version 1 out of an empty file."""
 
 VERSION = len(MIGRATIONS)

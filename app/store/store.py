@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,9 +22,23 @@ from app.store.database import Database
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_CONVERSATIONS = "SELECT id, title, model_path, options, created_at, updated_at FROM conversation"
-_MESSAGES = "SELECT id, role, text, state, figures FROM message"
-_NEWEST_FIRST = "ORDER BY updated_at DESC, id DESC"
+_CONVERSATIONS = "SELECT id, title, model_path, options, created_at, updated_at, is_pinned FROM conversation"
+_MESSAGES = "SELECT id, role, text, state, figures, reasoning_s FROM message"
+_IN_ORDER = "ORDER BY is_pinned DESC, updated_at DESC, id DESC"
+
+# From the message that a conversation ends with back to its first.
+_PATH = """WITH RECURSIVE path (id, parent_id) AS (
+    SELECT message.id, message.parent_id FROM message
+    JOIN conversation ON conversation.leaf_id = message.id WHERE conversation.id = ?
+    UNION ALL
+    SELECT message.id, message.parent_id FROM message JOIN path ON message.id = path.parent_id
+)"""
+# A message and all that was said after it, in whatever branch.
+_BRANCH = """WITH RECURSIVE branch (id) AS (
+    SELECT ?
+    UNION ALL
+    SELECT message.id FROM message JOIN branch ON message.conversation_id = ? AND message.parent_id = branch.id
+)"""
 
 _INDEXED_LENGTH = 3
 """The index finds runs of at least so many characters; for shorter words every text is read."""
@@ -39,6 +54,7 @@ class Conversation:
     options: ChatOptions
     created_at: str
     updated_at: str
+    is_pinned: bool = False
 
 
 class MessageState(StrEnum):
@@ -59,6 +75,8 @@ class StoredMessage:
     message: Message
     state: MessageState
     figures: ReplyFigures | None
+    reasoning_s: float | None = None
+    """How long the model thought aloud, where it did and that was timed."""
 
 
 class GoneError(NibbleError):
@@ -88,11 +106,11 @@ class Store:
             yield
 
     def conversations(self) -> list[Conversation]:
-        """Return all conversations, the last changed first."""
-        return [_conversation(row) for row in self._database.rows(f"{_CONVERSATIONS} {_NEWEST_FIRST}")]
+        """Return all conversations, pinned ones first, then the last changed."""
+        return [_conversation(row) for row in self._database.rows(f"{_CONVERSATIONS} {_IN_ORDER}")]
 
     def search(self, text: str) -> list[Conversation]:
-        """Return the conversations in which every word of `text` occurs, in the title or a message, last changed first.
+        """Return the conversations in which every word of `text` occurs, in the title or a message; order as above.
 
         Words are taken as they are, in upper or lower case, and may be parts of longer ones. Without words, return all.
         """
@@ -108,7 +126,7 @@ class Store:
                 messages = f"SELECT conversation_id FROM message WHERE id IN ({found})"
                 values += [word.casefold(), _quoted(word)]
             where += f"(instr(folded(title), ?) OR id IN ({messages}))"
-        return [_conversation(row) for row in self._database.rows(f"{_CONVERSATIONS} {where} {_NEWEST_FIRST}", values)]
+        return [_conversation(row) for row in self._database.rows(f"{_CONVERSATIONS} {where} {_IN_ORDER}", values)]
 
     def conversation(self, conversation_id: int) -> Conversation:
         """Return one conversation."""
@@ -143,48 +161,90 @@ class Store:
         with self._database.transaction() as connection:
             _set(connection, conversation_id, "model_path", _storable(model_path))
 
+    def set_pinned(self, conversation_id: int, is_pinned: bool) -> None:
+        """Keep a conversation at the head of the list, or no longer."""
+        with self._database.transaction() as connection:
+            _set(connection, conversation_id, "is_pinned", is_pinned)
+
     def delete(self, conversation_id: int) -> None:
         """Delete a conversation with all its messages; one that is gone already is no error."""
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM conversation WHERE id = ?", (conversation_id,))
 
     def messages(self, conversation_id: int) -> list[StoredMessage]:
-        """Return a conversation's messages, the first said first."""
-        rows = self._database.rows(f"{_MESSAGES} WHERE conversation_id = ? ORDER BY id", (conversation_id,))
+        """Return a conversation's messages in the branch that is open, the first said first."""
+        rows = self._database.rows(
+            f"{_PATH} {_MESSAGES} WHERE id IN (SELECT id FROM path) ORDER BY id", (conversation_id,)
+        )
         return [_message(row) for row in rows]
+
+    def branches(self, conversation_id: int) -> dict[int, tuple[int, ...]]:
+        """Return, for each message of the open branch that has others in its place, their ids and its own, in order."""
+        rows = self._database.rows(
+            f"""{_PATH} SELECT path.id, other.id FROM path
+            JOIN message AS other ON other.conversation_id = ? AND other.parent_id IS path.parent_id
+            ORDER BY path.id, other.id""",
+            (conversation_id, conversation_id),
+        )
+        found: dict[int, tuple[int, ...]] = {}
+        for message_id, other_id in rows:
+            found[message_id] = (*found.get(message_id, ()), other_id)
+        return {message_id: ids for message_id, ids in found.items() if len(ids) > 1}
+
+    def branch_before(self, message_id: int) -> None:
+        """Let the conversation go on from before a message; that and what followed are kept as a branch."""
+        with self._database.transaction() as connection:
+            conversation_id, parent_id = _place_of(connection, message_id)
+            _set(connection, conversation_id, "leaf_id", parent_id)
+
+    def open_branch(self, message_id: int) -> None:
+        """Open the branch with this message, up to what was said last after it."""
+        with self._database.transaction() as connection:
+            conversation_id, _ = _place_of(connection, message_id)
+            row = connection.execute(f"{_BRANCH} SELECT max(id) FROM branch", (message_id, conversation_id)).fetchone()
+            _set(connection, conversation_id, "leaf_id", row[0])
 
     def add_message(
         self, conversation_id: int, message: Message, state: MessageState = MessageState.COMPLETE
     ) -> StoredMessage:
-        """Append a message to a conversation."""
+        """Append a message to the open branch of a conversation."""
         with self._database.transaction() as connection:
             _set(connection, conversation_id, "updated_at", _now())
             added = connection.execute(
-                "INSERT INTO message (conversation_id, role, text, state) VALUES (?, ?, ?, ?)",
-                (conversation_id, message.role.value, _storable(message.text), state.value),
+                """INSERT INTO message (conversation_id, role, text, state, parent_id)
+                SELECT id, ?, ?, ?, leaf_id FROM conversation WHERE id = ?""",
+                (message.role.value, _storable(message.text), state.value, conversation_id),
             ).lastrowid
+            _set(connection, conversation_id, "leaf_id", added)
         assert added is not None
         return self._stored_message(added)
 
     def update_message(
-        self, message_id: int, *, text: str, state: MessageState, figures: ReplyFigures | None = None
+        self,
+        message_id: int,
+        *,
+        text: str,
+        state: MessageState,
+        figures: ReplyFigures | None = None,
+        reasoning_s: float | None = None,
     ) -> StoredMessage:
-        """Replace a message's text, state and figures."""
+        """Replace all of a message but its speaker."""
         with self._database.transaction() as connection:
-            _set(connection, _conversation_of(connection, message_id), "updated_at", _now())
+            _set(connection, _place_of(connection, message_id)[0], "updated_at", _now())
             connection.execute(
-                "UPDATE message SET text = ?, state = ?, figures = ? WHERE id = ?",
-                (_storable(text), state.value, None if figures is None else _json(figures), message_id),
+                "UPDATE message SET text = ?, state = ?, figures = ?, reasoning_s = ? WHERE id = ?",
+                (_storable(text), state.value, None if figures is None else _json(figures), reasoning_s, message_id),
             )
         return self._stored_message(message_id)
 
     def delete_from(self, message_id: int) -> None:
-        """Delete a message and all later ones of its conversation."""
+        """Delete a message and all that was said after it; the conversation goes on from before it."""
         with self._database.transaction() as connection:
-            conversation_id = _conversation_of(connection, message_id)
+            conversation_id, parent_id = _place_of(connection, message_id)
             _set(connection, conversation_id, "updated_at", _now())
+            _set(connection, conversation_id, "leaf_id", parent_id)
             connection.execute(
-                "DELETE FROM message WHERE conversation_id = ? AND id >= ?", (conversation_id, message_id)
+                f"{_BRANCH} DELETE FROM message WHERE id IN (SELECT id FROM branch)", (message_id, conversation_id)
             )
 
     def recover(self) -> int:
@@ -205,17 +265,18 @@ class Store:
         return _message(rows[0])
 
 
-def _set(connection: sqlite3.Connection, conversation_id: int, column: str, value: str) -> None:
+def _set(connection: sqlite3.Connection, conversation_id: int, column: str, value: str | int | None) -> None:
     changed = connection.execute(f"UPDATE conversation SET {column} = ? WHERE id = ?", (value, conversation_id))
     if not changed.rowcount:
         raise _gone("conversation")
 
 
-def _conversation_of(connection: sqlite3.Connection, message_id: int) -> int:
-    row = connection.execute("SELECT conversation_id FROM message WHERE id = ?", (message_id,)).fetchone()
+def _place_of(connection: sqlite3.Connection, message_id: int) -> tuple[int, int | None]:
+    """Return the ids of a message's conversation and of the message before it."""
+    row = connection.execute("SELECT conversation_id, parent_id FROM message WHERE id = ?", (message_id,)).fetchone()
     if row is None:
         raise _gone("message")
-    return int(row[0])
+    return row[0], row[1]
 
 
 def _gone(what: str) -> GoneError:
@@ -223,15 +284,20 @@ def _gone(what: str) -> GoneError:
 
 
 def _conversation(row: tuple[Any, ...]) -> Conversation:
-    (id_, title, model_path, options, created_at, updated_at) = row
-    read = _read(ChatOptions, options, f"options of conversation {id_}")
-    return Conversation(id_, title, model_path, read or ChatOptions(), created_at, updated_at)
+    (id_, title, model_path, options, created_at, updated_at, is_pinned) = row
+    return Conversation(id_, title, model_path, _options(options), created_at, updated_at, bool(is_pinned))
+
+
+@lru_cache(maxsize=64)
+def _options(text: str) -> ChatOptions:
+    """Build options from JSON; thousands of listed conversations share a few, so each is read once."""
+    return _read(ChatOptions, text, "options of a conversation") or ChatOptions()
 
 
 def _message(row: tuple[Any, ...]) -> StoredMessage:
-    (id_, role, text, state, figures) = row
+    (id_, role, text, state, figures, reasoning_s) = row
     read = None if figures is None else _read(ReplyFigures, figures, f"figures of message {id_}")
-    return StoredMessage(id_, Message(Role(role), text), MessageState(state), read)
+    return StoredMessage(id_, Message(Role(role), text), MessageState(state), read, reasoning_s)
 
 
 def _read(cls: type[_T], text: str, what: str) -> _T | None:

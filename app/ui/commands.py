@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Qt, QUrl
-from PySide6.QtGui import QDesktopServices
+from PySide6.QtGui import QDesktopServices, QGuiApplication
 from PySide6.QtWidgets import QApplication, QDialog, QMainWindow, QWidget
 
 from app.chat.figures import ReplyFigures
 from app.chat.options import ChatOptions
 from app.errors import NibbleError
 from app.settings.schema import Settings
+from app.store.store import Conversation
 from app.ui import prompts
 from app.ui.about_dialog import AboutDialog
 from app.ui.compare_window import CompareWindow
@@ -50,14 +51,18 @@ class Commands(QObject):
     def rename(self, conversation_id: int) -> None:
         """Ask for a conversation's new title."""
         session = self._models.session
-        title = self._title_of(conversation_id)
-        prompts.ask_title(self._window, title, lambda new: session.rename(conversation_id, new))
+        if (conversation := self._conversation(conversation_id)) is not None:
+            prompts.ask_title(self._window, conversation.title, lambda new: session.rename(conversation_id, new))
 
     def delete(self, conversation_id: int) -> None:
-        """Delete a conversation once the person has confirmed it."""
-        session = self._models.session
-        title = self._title_of(conversation_id)
-        prompts.confirm_delete(self._window, title, lambda: session.delete(conversation_id))
+        """Delete a conversation; for some seconds a notice offers to undo it."""
+        if (conversation := self._conversation(conversation_id)) is not None:
+            self._models.deletions.delete(conversation)
+
+    def pin(self, conversation_id: int) -> None:
+        """Pin a conversation, or unpin one that is pinned."""
+        if (conversation := self._conversation(conversation_id)) is not None:
+            self._models.session.set_pinned(conversation_id, not conversation.is_pinned)
 
     def rename_open(self) -> None:
         """Ask for the open conversation's new title."""
@@ -65,9 +70,23 @@ class Commands(QObject):
             self.rename(conversation.id)
 
     def delete_open(self) -> None:
-        """Delete the open conversation once the person has confirmed it."""
+        """Delete the open conversation."""
         if (conversation := self._models.session.conversation) is not None:
             self.delete(conversation.id)
+
+    def pin_open(self) -> None:
+        """Pin or unpin the open conversation."""
+        if (conversation := self._models.session.conversation) is not None:
+            self.pin(conversation.id)
+
+    def attach(self) -> None:
+        """Ask for text files to go with the next message."""
+        prompts.ask_attachments(self._window, self._models.attachments.add)
+
+    def copy_chat(self) -> None:
+        """Copy the open conversation as markdown."""
+        QGuiApplication.clipboard().setText(self._models.session.markdown)
+        self._notice.show_done("The chat was copied as Markdown.")
 
     def show_settings(self) -> None:
         """Open the settings."""
@@ -184,9 +203,13 @@ class Commands(QObject):
 
         prompts.ask_export_path(parent, "Export Session Stats", "nibble-session", export, prompts.SESSION_KINDS)
 
-    def _title_of(self, conversation_id: int) -> str:
+    def _conversation(self, conversation_id: int) -> Conversation | None:
+        """Return a conversation that is open or listed."""
+        opened = self._models.session.conversation
+        if opened is not None and opened.id == conversation_id:
+            return opened
         row = self._models.conversations.row_of(conversation_id)
-        return self._models.session.title if row is None else self._models.conversations.conversation(row).title
+        return None if row is None else self._models.conversations.conversation(row)
 
 
 def _open_url(url: QUrl) -> None:

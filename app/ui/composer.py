@@ -1,23 +1,30 @@
 """Where the person writes: a field that grows, one button that sends or stops, and a line that says what goes on."""
 
-from PySide6.QtCore import Qt, Signal
+from collections.abc import Sequence
+
+from PySide6.QtCore import QMimeData, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QTextCursor
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
 
+from app.ui.attachment_chips import AttachmentChips
 from app.ui.controls import Field, SignButton
+from app.ui.file_drop import local_files
 from app.ui.scroll_bar import quieten
 from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel
 from app.ui.transcript import COLUMN_WIDTH
+from app.viewmodels.attachments import Chip
 
 LINES_SHOWN = 8
 _HINT = "Return sends, Shift+Return starts a new line."
-_EDIT_HINT = "Editing your last message: sending replaces it and what followed. Esc leaves it as it was."
+_EDIT_HINT = "Editing a message: sending goes on from there, and what followed is kept beside it. Esc gives up."
 
 
 class MessageEdit(QPlainTextEdit):
     """A plain text field, one to eight lines tall."""
 
     send_asked = Signal()
+    files_given = Signal(object)
+    """Paths of files that were dropped or pasted."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -44,6 +51,17 @@ class MessageEdit(QPlainTextEdit):
         else:
             super().keyPressEvent(event)
 
+    def canInsertFromMimeData(self, source: QMimeData) -> bool:
+        """Take files as well as text."""
+        return bool(local_files(source)) or super().canInsertFromMimeData(source)
+
+    def insertFromMimeData(self, source: QMimeData) -> None:
+        """Attach files rather than write where they lie."""
+        if paths := local_files(source):
+            self.files_given.emit(paths)
+        else:
+            super().insertFromMimeData(source)
+
     def _fit(self) -> None:
         lines = max(1, min(LINES_SHOWN, round(self.document().size().height())))
         self.setFixedHeight(lines * self.fontMetrics().lineSpacing() + 8)
@@ -53,10 +71,10 @@ class MessageEdit(QPlainTextEdit):
 
 
 class Composer(QWidget):
-    """Takes a message; knows whether it is a new one or replaces the last."""
+    """Takes a message; knows whether it is a new one or another version of one."""
 
-    sent = Signal(str, bool)
-    """Text, and whether it replaces the last user message."""
+    sent = Signal(str, object)
+    """Text, and the id of the message of which it is another version, or None."""
     stop_asked = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -65,7 +83,7 @@ class Composer(QWidget):
         self.setAccessibleName("Composer")
         self._can_send = False
         self._can_stop = False
-        self._is_editing = False
+        self._edited_id: int | None = None
         self._draft = ""
         self._activity = ""
         self.edit = MessageEdit()
@@ -73,14 +91,19 @@ class Composer(QWidget):
         self.edit.textChanged.connect(self._show)
         self._button = SignButton("send", "send", "Send", solid=True)
         self._button.clicked.connect(self._press)
+        self.attachments = AttachmentChips()
         self._status = SubtleLabel(factor=0.92)
         self._status.setObjectName("activity")
         self._status.setAccessibleName("State of the chat")
 
         field = Field()
         field.watch(self.edit)
-        inside = QHBoxLayout(field)
-        inside.setContentsMargins(12, 7, 7, 7)
+        stack = QVBoxLayout(field)
+        stack.setContentsMargins(12, 7, 7, 7)
+        stack.setSpacing(0)
+        stack.addWidget(self.attachments)
+        inside = QHBoxLayout()
+        stack.addLayout(inside)
         inside.addWidget(self.edit, 1, Qt.AlignmentFlag.AlignVCenter)
         inside.addWidget(self._button, 0, Qt.AlignmentFlag.AlignBottom)
         column = QWidget()
@@ -104,13 +127,23 @@ class Composer(QWidget):
 
     @property
     def is_editing(self) -> bool:
-        """Whether sending replaces the last message."""
-        return self._is_editing
+        """Whether sending makes another version of a message."""
+        return self._edited_id is not None
 
     @property
     def status_text(self) -> str:
         """The line below the field."""
         return self._status.text()
+
+    @property
+    def has_message(self) -> bool:
+        """Whether there is anything to send."""
+        return bool(self.text.strip()) or not self.attachments.isHidden()
+
+    def show_attachments(self, chips: Sequence[Chip]) -> None:
+        """Show the files that go with the message."""
+        self.attachments.show_chips(chips)
+        self._show()
 
     def set_abilities(self, can_send: bool, can_stop: bool) -> None:
         """Say what the button may do now."""
@@ -128,26 +161,26 @@ class Composer(QWidget):
         self.edit.moveCursor(QTextCursor.MoveOperation.End)
         self.edit.setFocus()
 
-    def edit_last(self, text: str) -> None:
-        """Take the last message up again; the draft comes back when that is given up."""
-        if not self._is_editing:
+    def edit_message(self, message_id: int, text: str) -> None:
+        """Take a message up again; the draft comes back when that is given up."""
+        if not self.is_editing:
             self._draft = self.text
-        self._is_editing = True
+        self._edited_id = message_id
         self.write(text)
 
     def leave_editing(self) -> None:
         """Go back to the draft."""
-        if self._is_editing:
-            self._is_editing = False
+        if self.is_editing:
+            self._edited_id = None
             self.write(self._draft)
 
     def send(self) -> None:
         """Send what is written, where that can be done now."""
-        if self._can_send and self.text.strip():
-            text, editing = self.text, self._is_editing
-            self._is_editing = False
+        if self._can_send and self.has_message:
+            text, edited_id = self.text, self._edited_id
+            self._edited_id = None
             self.edit.clear()
-            self.sent.emit(text, editing)
+            self.sent.emit(text, edited_id)
 
     def escape(self) -> None:
         """Stop the reply, or leave editing."""
@@ -167,5 +200,5 @@ class Composer(QWidget):
             self._button.set_sign("stop", "Stop (Esc)")
         else:
             self._button.set_sign("send", "Send (Return)")
-        self._button.setEnabled(self._can_stop or (self._can_send and bool(self.text.strip())))
-        self._status.setText(self._activity or (_EDIT_HINT if self._is_editing else _HINT))
+        self._button.setEnabled(self._can_stop or (self._can_send and self.has_message))
+        self._status.setText(self._activity or (_EDIT_HINT if self.is_editing else _HINT))

@@ -183,6 +183,7 @@ class NoticeBar(QFrame):
 
     restart_asked = Signal()
     details_asked = Signal(str)
+    undo_asked = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -205,6 +206,10 @@ class NoticeBar(QFrame):
         self._details.setObjectName("notice_details")
         self._details.setAccessibleName("Show technical details")
         self._details.clicked.connect(lambda: self.details_asked.emit(self._detail))
+        self._undo = QPushButton("Undo")
+        self._undo.setObjectName("notice_undo")
+        self._undo.setAccessibleName("Undo what was done")
+        self._undo.clicked.connect(self.undo_asked)
         self._close = SignButton("close", "notice_close", "Dismiss this notice")
         self._close.clicked.connect(self.hide)
         self._is_good = False
@@ -223,6 +228,7 @@ class NoticeBar(QFrame):
         row = QHBoxLayout(self)
         row.setContentsMargins(WIDE, TIGHT, TIGHT, TIGHT)
         row.addLayout(texts, 1)
+        row.addWidget(self._undo, 0, Qt.AlignmentFlag.AlignVCenter)
         row.addWidget(self._close, 0, Qt.AlignmentFlag.AlignTop)
         self._restart.hide()
         self.hide()
@@ -240,6 +246,17 @@ class NoticeBar(QFrame):
         """Show what was done in place of the notice before."""
         self._show(message, "", "", is_good=True)
 
+    def offer_undo(self, message: str) -> None:
+        """Show what was done, and that it can be undone until `withdraw_undo`."""
+        self._show(message, "", "", is_good=True)
+        self._undo.show()
+
+    def withdraw_undo(self) -> None:
+        """Take that notice away, if it is still the one that is shown."""
+        if not self._undo.isHidden():
+            self._undo.hide()
+            self.hide()
+
     def set_engine_down(self, is_down: bool) -> None:
         """Offer to restart the engine, or no longer."""
         if self._close.isHidden() and not is_down:
@@ -254,6 +271,7 @@ class NoticeBar(QFrame):
         self._hint.setVisible(bool(hint))
         self._detail = detail
         self._details.setVisible(bool(detail))
+        self._undo.hide()
         self.setAccessibleName(f"{message} {hint}".strip())
         self.show()
         self.update()

@@ -81,6 +81,18 @@ def _chevron() -> QPainterPath:
     return _lines(((4.5, 6.5), (8, 10), (11.5, 6.5)))
 
 
+def _up() -> QPainterPath:
+    return _lines(((4.5, 9.5), (8, 6), (11.5, 9.5)))
+
+
+def _right() -> QPainterPath:
+    return _lines(((6.5, 4.5), (10, 8), (6.5, 11.5)))
+
+
+def _left() -> QPainterPath:
+    return _lines(((9.5, 4.5), (6, 8), (9.5, 11.5)))
+
+
 SIGNS: dict[str, Callable[[], QPainterPath]] = {
     "send": _send,
     "stop": _stop,
@@ -93,5 +105,8 @@ SIGNS: dict[str, Callable[[], QPainterPath]] = {
     "down": _down,
     "close": _close,
     "chevron": _chevron,
+    "up": _up,
+    "right": _right,
+    "left": _left,
 }
 """Every sign by name."""

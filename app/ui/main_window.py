@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from PySide6.QtCore import QSettings, Qt
+from PySide6.QtCore import QEvent, QSettings, Qt
 from PySide6.QtGui import (
     QAccessible,
     QAccessibleAnnouncementEvent,
@@ -14,10 +14,13 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QScrollArea, QSplitter, QStackedWidget, QVBoxLayout, QWidget
 
 from app.chat.options import CacheMode
+from app.ui.chat_find import ChatFind
 from app.ui.commands import Commands
 from app.ui.composer import Composer
 from app.ui.controls import NoticeBar, Page
 from app.ui.empty_state import EmptyState
+from app.ui.file_drop import FileDrop
+from app.ui.find_bar import FindBar
 from app.ui.header import Header, StarterNote
 from app.ui.live_panel import LivePanel
 from app.ui.menus import build_menus
@@ -57,6 +60,8 @@ class MainWindow(QMainWindow):
         self.header = Header(models.model, models.settings)
         self.starter_note = StarterNote(models.model)
         self.transcript = Transcript()
+        self.find_bar = FindBar()
+        self.chat_find = ChatFind(self.find_bar, self.transcript)
         self.empty_state = EmptyState()
         self.notice = NoticeBar()
         self.composer = Composer()
@@ -80,6 +85,12 @@ class MainWindow(QMainWindow):
         self.commands.close_windows()
         super().closeEvent(event)
 
+    def changeEvent(self, event: QEvent) -> None:
+        """Group the conversations anew when the person comes back: it may be another day."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ActivationChange and self.isActiveWindow():
+            self._models.conversations.refresh()
+
     # Layout
 
     def _lay_out(self) -> None:
@@ -97,6 +108,7 @@ class MainWindow(QMainWindow):
         column.addWidget(Hairline())
         column.addSpacing(GAP)
         column.addLayout(_centred(self.starter_note))
+        column.addLayout(_centred(self.find_bar))
         column.addWidget(self._pages, 1)
         column.addLayout(_centred(self.notice))
         column.addSpacing(TIGHT)
@@ -143,6 +155,14 @@ class MainWindow(QMainWindow):
         self._models.model.failed.connect(self._show_load_failure)
         self._models.model.opened.connect(self._forget_load_failure)
         self._models.settings.changed.connect(self._show_panel)
+        attachments = self._models.attachments
+        attachments.changed.connect(self._show_attachments)
+        attachments.refused.connect(self.notice.show_notice)
+        self.composer.edit.files_given.connect(attachments.add)
+        self.composer.attachments.removed.connect(attachments.remove)
+        FileDrop(self).dropped.connect(attachments.add)
+        self._models.deletions.offered.connect(self._offer_undo)
+        self._models.deletions.ended.connect(self._withdraw_undo)
 
     def _connect_controls(self) -> None:
         session, commands = self._session, self.commands
@@ -150,6 +170,7 @@ class MainWindow(QMainWindow):
         self.sidebar.opened.connect(self._open)
         self.sidebar.rename_asked.connect(commands.rename)
         self.sidebar.delete_asked.connect(commands.delete)
+        self.sidebar.pin_asked.connect(commands.pin)
         self.header.picker.model_chosen.connect(session.load_model)
         self.header.picker.folder_asked.connect(commands.open_model)
         self.header.cache.chosen.connect(self._set_cache_mode)
@@ -161,8 +182,10 @@ class MainWindow(QMainWindow):
         self.empty_state.suggestion_chosen.connect(self.composer.write)
         self.transcript.link_activated.connect(commands.follow_link)
         self.transcript.regenerate_asked.connect(session.regenerate)
-        self.transcript.edit_asked.connect(self._edit_last)
+        self.transcript.edit_asked.connect(self._edit)
+        self.transcript.version_chosen.connect(self._open_version)
         self.notice.restart_asked.connect(self._restart)
+        self.notice.undo_asked.connect(self._models.deletions.undo)
         self.notice.details_asked.connect(commands.show_details)
         self.composer.sent.connect(self._send)
         self.composer.stop_asked.connect(session.stop)
@@ -176,7 +199,10 @@ class MainWindow(QMainWindow):
             (actions.export, commands.export),
             (actions.close, self.close),
             (actions.quit, self.close),
-            (actions.find, self.sidebar.search.setFocus),
+            (actions.find, self.chat_find.open),
+            (actions.find_next, lambda: self.chat_find.move(1)),
+            (actions.find_previous, lambda: self.chat_find.move(-1)),
+            (actions.search, self.sidebar.search.setFocus),
             (actions.settings, commands.show_settings),
             (actions.send, self.composer.send),
             (actions.stop, session.stop),
@@ -186,8 +212,12 @@ class MainWindow(QMainWindow):
             (actions.options, commands.show_options),
             (actions.compare, commands.compare),
             (actions.quality, commands.measure_quality),
+            (actions.attach, commands.attach),
+            (actions.copy_chat, commands.copy_chat),
+            (actions.pin, commands.pin_open),
             (actions.rename, commands.rename_open),
             (actions.delete, commands.delete_open),
+            (actions.undo_delete, self._models.deletions.undo),
             (actions.about, commands.show_about),
             (actions.stats, commands.show_stats),
         ]
@@ -215,21 +245,36 @@ class MainWindow(QMainWindow):
         self._session.open(conversation_id)
         self.composer.edit.setFocus()
 
-    def _send(self, text: str, replaces: bool) -> None:
+    def _send(self, text: str, edited_id: int | None) -> None:
         self.notice.hide()
-        if replaces and not self._session.replace_last(text):
-            self.composer.edit_last(text)
-        elif not replaces and not self._session.send(text):
+        attachments, session = self._models.attachments, self._session
+        message = attachments.message(text)
+        if session.send(message) if edited_id is None else session.edit(edited_id, message):
+            attachments.clear()
+        elif edited_id is None:
             self.composer.write(text)
+        else:
+            self.composer.edit_message(edited_id, text)
 
     def _edit_last(self) -> None:
-        last = self._session.last_user_message
-        if last is not None and self._session.state is ChatState.IDLE:
-            self.composer.edit_last(last.message.text)
+        if (last := self._session.last_user_message) is not None:
+            self._edit(last.id)
+
+    def _edit(self, message_id: int) -> None:
+        message = next((m for m in self._session.messages if m.id == message_id), None)
+        if message is not None and self._session.state is ChatState.IDLE:
+            self.composer.edit_message(message_id, message.message.text)
+
+    def _open_version(self, message_id: int) -> None:
+        if self._session.open_version(message_id):
+            self.transcript.reveal(message_id)
 
     def _escape(self) -> None:
         if self.sidebar.search.hasFocus():
             self.sidebar.search.clear()
+            self.composer.edit.setFocus()
+        elif self.chat_find.takes_escape or (self.chat_find.is_open and not self.actions_.stop.isEnabled()):
+            self.chat_find.close()
             self.composer.edit.setFocus()
         else:
             self.composer.escape()
@@ -271,6 +316,9 @@ class MainWindow(QMainWindow):
 
     def _show_page(self) -> None:
         self._pages.setCurrentWidget(self.transcript if self._session.messages else self.empty_state)
+        self.transcript.show_versions(self._session.versions)
+        if not self._session.messages:
+            self.chat_find.close()
         self._enable_actions()
 
     def _show_state(self, state: ChatState) -> None:
@@ -293,6 +341,19 @@ class MainWindow(QMainWindow):
     def _show_failure(self, message: str, hint: str, detail: str) -> None:
         self.notice.show_notice(message, hint, detail)
 
+    def _show_attachments(self) -> None:
+        self.composer.show_attachments(self._models.attachments.chips)
+        self._enable_actions()
+
+    def _offer_undo(self, message: str) -> None:
+        self.notice.offer_undo(message)
+        self._enable_actions()
+        QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, message))
+
+    def _withdraw_undo(self) -> None:
+        self.notice.withdraw_undo()
+        self._enable_actions()
+
     def _show_load_failure(self, message: str, hint: str, detail: str) -> None:
         self._show_failure(message, hint, detail)
         self._load_failure = message
@@ -306,7 +367,9 @@ class MainWindow(QMainWindow):
         is_idle = session.state is ChatState.IDLE
         stored = session.conversation is not None
         answered = session.last_user_message is not None
-        actions.send.setEnabled(is_idle and bool(self.composer.text.strip()))
+        for action in (actions.find, actions.find_next, actions.find_previous):
+            action.setEnabled(bool(session.messages))
+        actions.send.setEnabled(is_idle and self.composer.has_message)
         actions.stop.setEnabled(session.state in _STOPPABLE)
         actions.regenerate.setEnabled(is_idle and answered)
         actions.edit_last.setEnabled(is_idle and answered)
@@ -314,8 +377,13 @@ class MainWindow(QMainWindow):
         actions.compare.setEnabled(self._models.model.facts is not None)
         actions.quality.setEnabled(self._models.model.facts is not None)
         actions.export.setEnabled(bool(self._models.stats.rows))
+        actions.copy_chat.setEnabled(bool(session.messages))
         actions.rename.setEnabled(stored)
         actions.delete.setEnabled(stored)
+        actions.pin.setEnabled(stored)
+        is_pinned = session.conversation is not None and session.conversation.is_pinned
+        actions.pin.setText("Unpin Chat" if is_pinned else "Pin Chat")
+        actions.undo_delete.setEnabled(self._models.deletions.can_undo)
 
 
 def _centred(widget: QWidget) -> QHBoxLayout:

@@ -28,6 +28,7 @@ FEATURES = QTextDocument.MarkdownFeature(
     QTextDocument.MarkdownFeature.MarkdownDialectGitHub.value | QTextDocument.MarkdownFeature.MarkdownNoHTML.value
 )
 CODE_PADDING = 10
+_STAND_IN = "x"
 LINE_HEIGHT_PERCENT = 122.0
 _HUES = {
     Comment: None,
@@ -58,23 +59,55 @@ class CodeBlock:
 def write_markdown(document: QTextDocument, text: str, palette: QPalette) -> list[CodeBlock]:
     """Replace the document by `text`, read as markdown; return its code blocks."""
     document.setMarkdown(text, FEATURES)
+    return _dress(document, document.begin(), palette)
+
+
+def append_markdown(document: QTextDocument, text: str, palette: QPalette) -> list[CodeBlock]:
+    """Add `text`, read as markdown, as blocks of its own behind what the document holds; return its code blocks."""
+    cursor = QTextCursor(document)
+    cursor.movePosition(QTextCursor.MoveOperation.End)
+    cursor.beginEditBlock()
+    end, first, form = cursor.position(), cursor.blockNumber() + 1, cursor.blockFormat()
+    # The first paragraph that is inserted loses its format and joins the block before it: one that is taken out again.
+    cursor.insertMarkdown(f"{_STAND_IN}\n\n{text}", FEATURES)
+    cursor.setPosition(end)
+    cursor.setPosition(end + len(_STAND_IN), QTextCursor.MoveMode.KeepAnchor)
+    cursor.removeSelectedText()
+    cursor.setBlockFormat(form)  # an empty block, as behind a table, has taken that of the other
+    cursor.endEditBlock()
+    return _dress(document, document.findBlockByNumber(first), palette)
+
+
+def cut_markdown(document: QTextDocument, end: int) -> None:
+    """Remove the blocks behind the position `end`, which is the end of a block."""
+    cursor = QTextCursor(document)
+    cursor.setPosition(end)
+    form = cursor.blockFormat()
+    cursor.movePosition(QTextCursor.MoveOperation.End, QTextCursor.MoveMode.KeepAnchor)
+    cursor.removeSelectedText()
+    cursor.setBlockFormat(form)
+
+
+def _dress(document: QTextDocument, first: QTextBlock, palette: QPalette) -> list[CodeBlock]:
+    """Style the blocks from `first` on; return the code blocks among them."""
+    start = first.blockNumber()
     cursor = QTextCursor(document)
     cursor.beginEditBlock()
-    _replace_images(document)
-    _style_blocks(document, palette)
+    _replace_images(document, start)
+    _style_blocks(document, start, palette)
     for frame in document.rootFrame().childFrames():
-        if isinstance(frame, QTextTable):
+        if isinstance(frame, QTextTable) and frame.firstPosition() >= document.findBlockByNumber(start).position():
             _style_table(frame, palette)
     cursor.endEditBlock()
-    found = _code_blocks(document)
+    found = _code_blocks(document, start)
     for code in found:
         _colour(document, code, palette)
     return found
 
 
-def _replace_images(document: QTextDocument) -> None:
+def _replace_images(document: QTextDocument, start: int) -> None:
     """Put the address of an image where the image would be: nothing is fetched for a model's answer."""
-    block = document.begin()
+    block = document.findBlockByNumber(start)
     while block.isValid():
         images = [f for f in _fragments(block) if f.charFormat().isImageFormat()]
         for fragment in reversed(images):
@@ -88,8 +121,8 @@ def _replace_images(document: QTextDocument) -> None:
         block = block.next()
 
 
-def _style_blocks(document: QTextDocument, palette: QPalette) -> None:
-    block = document.begin()
+def _style_blocks(document: QTextDocument, start: int, palette: QPalette) -> None:
+    block = document.findBlockByNumber(start)
     while block.isValid():
         cursor = QTextCursor(block)
         if _is_code(block):
@@ -101,6 +134,9 @@ def _style_blocks(document: QTextDocument, palette: QPalette) -> None:
         else:
             spaced = QTextBlockFormat()
             spaced.setLineHeight(LINE_HEIGHT_PERCENT, QTextBlockFormat.LineHeightTypes.ProportionalHeight.value)
+            if block.textList() is None:
+                # Qt leaves the mark of a task on the paragraphs that follow its list.
+                spaced.setMarker(QTextBlockFormat.MarkerType.NoMarker)
             if level := block.blockFormat().headingLevel():
                 spaced.setTopMargin(12 if block.blockNumber() else 0)
                 spaced.setBottomMargin(4)
@@ -166,9 +202,9 @@ def _style_table(table: QTextTable, palette: QPalette) -> None:
                 cursor.mergeCharFormat(bold)
 
 
-def _code_blocks(document: QTextDocument) -> list[CodeBlock]:
+def _code_blocks(document: QTextDocument, start: int) -> list[CodeBlock]:
     found: list[CodeBlock] = []
-    block = document.begin()
+    block = document.findBlockByNumber(start)
     while block.isValid():
         if _is_code(block):
             first, lines = block, [block.text()]

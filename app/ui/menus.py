@@ -24,6 +24,9 @@ class Actions:
     paste: QAction
     select_all: QAction
     find: QAction
+    find_next: QAction
+    find_previous: QAction
+    search: QAction
     settings: QAction
     send: QAction
     stop: QAction
@@ -34,7 +37,11 @@ class Actions:
     compare: QAction
     quality: QAction
     rename: QAction
+    attach: QAction
+    copy_chat: QAction
+    pin: QAction
     delete: QAction
+    undo_delete: QAction
     panel: QAction
     stats: QAction
     about: QAction
@@ -77,11 +84,16 @@ def build_menus(window: QMainWindow) -> Actions:
     paste = command(edit, "paste", "Paste", standard.Paste)
     select_all = command(edit, "select_all", "Select All", standard.SelectAll)
     edit.addSeparator()
-    find = command(edit, "find", "Search Conversations", standard.Find)
+    find = command(edit, "find", "Find in Chat…", standard.Find)
+    find_next = command(edit, "find_next", "Find Next", standard.FindNext)
+    find_previous = command(edit, "find_previous", "Find Previous", standard.FindPrevious)
+    search = command(edit, "search", "Search Conversations", "Ctrl+Shift+F")
+    edit.addSeparator()
     settings = command(edit, "settings", "Settings…", "Ctrl+,", roles.PreferencesRole)
 
     chat = menu("chat", "Chat")
     send = command(chat, "send", "Send", "Ctrl+Return")
+    attach = command(chat, "attach", "Attach Text File…", "Ctrl+Shift+A")
     stop = command(chat, "stop", "Stop", "Ctrl+.")
     regenerate = command(chat, "regenerate", "Regenerate", "Ctrl+R")
     edit_last = command(chat, "edit_last", "Edit Last Message", "Ctrl+Alt+E")
@@ -91,8 +103,11 @@ def build_menus(window: QMainWindow) -> Actions:
     quality = command(chat, "quality", "Measure Quality of int4…", "Ctrl+Shift+M")
     restart = command(chat, "restart", "Restart Engine")
     chat.addSeparator()
-    rename = command(chat, "rename", "Rename Chat…")
-    delete = command(chat, "delete", "Delete Chat…")
+    copy_chat = command(chat, "copy_chat", "Copy Chat as Markdown", "Ctrl+Shift+C")
+    pin = command(chat, "pin", "Pin Chat", "Ctrl+Shift+P")
+    rename = command(chat, "rename", "Rename Chat…", "Ctrl+Shift+R")
+    delete = command(chat, "delete", "Delete Chat", "Ctrl+Shift+Backspace")
+    undo_delete = command(chat, "undo_delete", "Undo Delete Chat", "Ctrl+Alt+Z")
 
     view = menu("view", "View")
     panel = command(view, "panel", "Live Panel", "Ctrl+Alt+I")
@@ -113,6 +128,9 @@ def build_menus(window: QMainWindow) -> Actions:
         paste=paste,
         select_all=select_all,
         find=find,
+        find_next=find_next,
+        find_previous=find_previous,
+        search=search,
         settings=settings,
         send=send,
         stop=stop,
@@ -123,7 +141,11 @@ def build_menus(window: QMainWindow) -> Actions:
         compare=compare,
         quality=quality,
         rename=rename,
+        attach=attach,
+        copy_chat=copy_chat,
+        pin=pin,
         delete=delete,
+        undo_delete=undo_delete,
         panel=panel,
         stats=stats,
         about=about,

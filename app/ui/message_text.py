@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from PySide6.QtCore import QEvent, QRectF, Qt, QUrl
+from PySide6.QtCore import QEvent, QRect, QRectF, Qt, QUrl
 from PySide6.QtGui import (
     QGuiApplication,
     QPainter,
@@ -16,7 +17,21 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QFrame, QSizePolicy, QTextBrowser, QWidget
 
 from app.ui.controls import RADIUS, SignButton
-from app.ui.markdown import CODE_PADDING, CodeBlock, code_background, write_markdown
+from app.ui.markdown import CODE_PADDING, CodeBlock, append_markdown, code_background, cut_markdown, write_markdown
+from app.ui.markdown_blocks import has_definitions, settled_length
+from app.ui.text_matches import Match, marks, matches_in
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """The beginning of a growing text that is not written again: where it ends in the document, and its code."""
+
+    text: str
+    end: int
+    code: tuple[CodeBlock, ...]
+
+
+_NOTHING = _Settled("", 0, ())
 
 
 class MessageText(QTextBrowser):
@@ -26,6 +41,10 @@ class MessageText(QTextBrowser):
         super().__init__(parent)
         self._markdown = ""
         self._code: list[CodeBlock] = []
+        self._settled = _NOTHING
+        self._needle = ""
+        self._matches: list[Match] = []
+        self._shown_match: int | None = None
         self._copy_buttons: list[SignButton] = []
         self.setOpenLinks(False)
         self.setFrameShape(QFrame.Shape.NoFrame)
@@ -33,6 +52,7 @@ class MessageText(QTextBrowser):
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.document().setDocumentMargin(0)
+        self.document().setUndoRedoEnabled(False)
         self.viewport().setAutoFillBackground(False)
 
     @property
@@ -40,12 +60,20 @@ class MessageText(QTextBrowser):
         """The blocks of code in the text."""
         return tuple(self._code)
 
-    def show_markdown(self, text: str) -> None:
-        """Show `text` as markdown; a selection stays where it was."""
+    def show_markdown(self, text: str, *, is_growing: bool = False) -> None:
+        """Show `text` as markdown; a selection stays where it was.
+
+        Of a text that `is_growing` only what is not settled yet is read again, so that a long one costs no more than a
+        short one.
+        """
         self._markdown = text
         cursor = self.textCursor()
         anchor, position = cursor.anchor(), cursor.position()
-        self._code = write_markdown(self.document(), text, self.palette())
+        if is_growing or (self._settled.text and not has_definitions(text)):
+            self._grow(text)
+        else:
+            self._settled = _NOTHING
+            self._code = write_markdown(self.document(), text, self.palette())
         if anchor != position:
             end = self.document().characterCount() - 1
             kept = self.textCursor()
@@ -53,13 +81,45 @@ class MessageText(QTextBrowser):
             kept.setPosition(min(position, end), QTextCursor.MoveMode.KeepAnchor)
             self.setTextCursor(kept)
         self._fit()
+        self._find_again()
 
     def show_plain(self, text: str) -> None:
         """Show `text` as it is."""
         self._markdown = ""
+        self._settled = _NOTHING
         self._code = []
         self.setPlainText(text)
         self._fit()
+        self._find_again()
+
+    @property
+    def needle(self) -> str:
+        """What is marked wherever it occurs; "" for nothing."""
+        return self._needle
+
+    @property
+    def matches(self) -> tuple[Match, ...]:
+        """Where it occurs."""
+        return tuple(self._matches)
+
+    def find_all(self, needle: str) -> None:
+        """Mark `needle` wherever it occurs, also as the text changes; "" marks nothing."""
+        if needle != self._needle:
+            self._needle = needle
+            self._shown_match = None
+            self._find_again()
+
+    def show_match(self, index: int | None) -> None:
+        """Mark one of the matches as the current one, or none."""
+        if index != self._shown_match:
+            self._shown_match = index
+            self._mark()
+
+    def match_area(self, index: int) -> QRect:
+        """Return where a match stands."""
+        cursor = QTextCursor(self.document())
+        cursor.setPosition(self._matches[index].end)
+        return self.cursorRect(cursor)
 
     def natural_width(self) -> int:
         """Return the width at which no line of a plain text is broken."""
@@ -72,8 +132,11 @@ class MessageText(QTextBrowser):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Grow and shrink with the text."""
-        super().resizeEvent(event)
-        self._fit()
+        # Qt lays the whole text out anew at every resize; another height alone, as while a text grows, asks for none.
+        if event.size().width() != event.oldSize().width():
+            super().resizeEvent(event)
+            self._fit()
+        self.verticalScrollBar().setRange(0, 0)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         """Leave scrolling to the transcript."""
@@ -83,6 +146,7 @@ class MessageText(QTextBrowser):
         """Draw anew in the colours of another palette."""
         super().changeEvent(event)
         if event.type() == QEvent.Type.PaletteChange and self._markdown:
+            self._settled = _NOTHING
             self.show_markdown(self._markdown)
 
     def paintEvent(self, event: QPaintEvent) -> None:
@@ -95,6 +159,29 @@ class MessageText(QTextBrowser):
             painter.drawRoundedRect(self._area_of(code), RADIUS, RADIUS)
         painter.end()
         super().paintEvent(event)
+
+    def _grow(self, text: str) -> None:
+        document, palette = self.document(), self.palette()
+        settled = self._settled if text.startswith(self._settled.text) else _NOTHING
+        if settled.text:
+            cut_markdown(document, settled.end)
+        rest = text[len(settled.text) :]
+        if length := settled_length(rest):
+            write = append_markdown if settled.text else write_markdown
+            code = (*settled.code, *write(document, rest[:length], palette))
+            settled = _Settled(settled.text + rest[:length], document.characterCount() - 1, code)
+            rest = rest[length:]
+        self._settled = settled
+        write = append_markdown if settled.text else write_markdown
+        self._code = [*settled.code, *write(document, rest, palette)]
+
+    def _find_again(self) -> None:
+        if self._needle or self._matches:
+            self._matches = matches_in(self.document(), self._needle)
+            self._mark()
+
+    def _mark(self) -> None:
+        self.setExtraSelections(marks(self.document(), self._matches, self._shown_match, self.palette()))
 
     def _fit(self) -> None:
         height = math.ceil(self.document().size().height()) + 1

@@ -2,16 +2,21 @@
 
 import time
 
-from PySide6.QtCore import QTimer, QUrl, Signal
+from PySide6.QtCore import Qt, QTimer, QUrl, Signal
 from PySide6.QtGui import QGuiApplication, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
+from app.chat.attachment import attached_in
 from app.chat.figures import ReplyFigures
 from app.chat.message import Role
+from app.chat.reasoning import Parts, parts_of
 from app.store.store import MessageState, StoredMessage
 from app.ui.controls import Bubble, SignButton
+from app.ui.disclosure import Disclosure
 from app.ui.message_text import MessageText
+from app.ui.reasoning_part import ReasoningPart
 from app.ui.theme import GAP, TIGHT, SubtleLabel
+from app.ui.version_switch import VersionSwitch
 from app.viewmodels.panel_state import format_bytes, format_seconds, format_speed
 
 BUBBLE_SHARE = 0.85
@@ -26,10 +31,13 @@ class MessageView(QWidget):
     link_activated = Signal(QUrl)
     regenerate_asked = Signal()
     edit_asked = Signal()
+    version_chosen = Signal(int)
+    """The message id of another version."""
 
     def __init__(self, stored: StoredMessage, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._stored = stored
+        self._parts = Parts(None, "")
         self._is_last = False
         self._render_cost_s = 0.0
         self._later = QTimer(self, singleShot=True)
@@ -37,14 +45,17 @@ class MessageView(QWidget):
         self.text = MessageText()
         self.text.setObjectName(f"message_text_{stored.id}")
         self.text.anchorClicked.connect(self.link_activated)
+        self.reasoning = ReasoningPart(stored.id)
         self._status = SubtleLabel(factor=0.92)
         self._status.setObjectName(f"message_status_{stored.id}")
-        self._copy = SignButton("copy", f"copy_message_{stored.id}", "Copy this message")
-        self._copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self._stored.message.text))
+        self._copy = SignButton("copy", f"copy_message_{stored.id}", "Copy this message as Markdown")
+        self._copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self._parts.answer))
         self._again = SignButton("again", f"regenerate_{stored.id}", "Write this reply again")
         self._again.clicked.connect(self.regenerate_asked)
-        self._edit = SignButton("pencil", f"edit_message_{stored.id}", "Edit this message and send it again")
+        self._edit = SignButton("pencil", f"edit_message_{stored.id}", "Edit this message and go on from there")
         self._edit.clicked.connect(self.edit_asked)
+        self.versions = VersionSwitch(stored.id)
+        self.versions.chosen.connect(self.version_chosen)
         if stored.message.role is Role.USER:
             self._lay_out_user()
         else:
@@ -64,9 +75,11 @@ class MessageView(QWidget):
     def show_message(self, stored: StoredMessage) -> None:
         """Show a later version of the message; a text that is slow to draw is drawn less often while it grows."""
         self._stored = stored
-        self.setAccessibleName(
-            f"{'You' if stored.message.role is Role.USER else 'Nibble'}: {stored.message.text[:200]}"
-        )
+        if stored.message.role is Role.USER:
+            self._parts = Parts(None, attached_in(stored.message.text).spoken)
+        else:
+            self._parts = parts_of(stored.message.text, is_growing=stored.state is MessageState.STREAMING)
+        self.setAccessibleName(f"{'You' if stored.message.role is Role.USER else 'Nibble'}: {self._parts.answer[:200]}")
         if stored.state is not MessageState.STREAMING:
             self._later.stop()
             self._render()
@@ -77,7 +90,7 @@ class MessageView(QWidget):
         self._show_footer()
 
     def set_last(self, is_last: bool) -> None:
-        """Offer what only the last message of its speaker can do."""
+        """Offer what only the last message can do."""
         self._is_last = is_last
         self._show_footer()
 
@@ -88,17 +101,25 @@ class MessageView(QWidget):
             self.text.setFixedWidth(min(self.text.natural_width(), round(self.width() * BUBBLE_SHARE) - 28))
 
     def _lay_out_user(self) -> None:
-        bubble = Bubble()
-        inside = QHBoxLayout(bubble)
+        self._bubble = Bubble()
+        inside = QHBoxLayout(self._bubble)
         inside.setContentsMargins(14, 9, 14, 9)
         inside.addWidget(self.text)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
+        row = QHBoxLayout()
         row.setSpacing(TIGHT)
         row.addStretch(1)
         row.addWidget(self._edit)
-        row.addWidget(bubble)
-        for unused in (self._status, self._copy, self._again):
+        row.addWidget(self._bubble)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(TIGHT)
+        column.addLayout(row)
+        for i, file in enumerate(attached_in(self._stored.message.text).files):
+            part = Disclosure("attached", f"{self._stored.id}_{i}", file.name, at_right=True)
+            part.show_content(file.name, file.text)
+            column.addWidget(part)
+        column.addWidget(self.versions, 0, Qt.AlignmentFlag.AlignRight)
+        for unused in (self._status, self._copy, self._again, self.reasoning):
             unused.setParent(self)
             unused.hide()
 
@@ -106,6 +127,7 @@ class MessageView(QWidget):
         footer = QHBoxLayout()
         footer.setContentsMargins(0, 0, 0, 0)
         footer.setSpacing(2)
+        footer.addWidget(self.versions)
         footer.addWidget(self._copy)
         footer.addWidget(self._again)
         footer.addSpacing(GAP)
@@ -113,6 +135,7 @@ class MessageView(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(TIGHT)
+        column.addWidget(self.reasoning)
         column.addWidget(self.text)
         column.addLayout(footer)
         self._edit.setParent(self)
@@ -122,17 +145,20 @@ class MessageView(QWidget):
         started_s = time.perf_counter()
         message = self._stored.message
         if message.role is Role.USER:
-            self.text.show_plain(message.text)
+            self.text.show_plain(self._parts.answer)
+            self._bubble.setVisible(bool(self._parts.answer))
         else:
-            self.text.show_markdown(message.text)
+            self.reasoning.show_parts(self._parts, self._stored.reasoning_s)
+            self.text.setVisible(bool(self._parts.answer) or not self._parts.is_thinking)
+            is_growing = self._stored.state is MessageState.STREAMING
+            self.text.show_markdown(self._parts.answer, is_growing=is_growing)
         self._render_cost_s = time.perf_counter() - started_s
 
     def _show_footer(self) -> None:
         streaming = self._stored.state is MessageState.STREAMING
         if self._stored.message.role is Role.USER:
-            self._edit.setVisible(self._is_last)
             return
-        self._copy.setVisible(not streaming and bool(self._stored.message.text))
+        self._copy.setVisible(not streaming and bool(self._parts.answer))
         self._again.setVisible(not streaming and self._is_last)
         self._status.setText("…" if streaming and not self._stored.message.text else self._summary())
 

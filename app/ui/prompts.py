@@ -50,6 +50,16 @@ def ask_text_file(parent: QWidget, then: Callable[[Path], None]) -> None:
     _open(dialog)
 
 
+def ask_attachments(parent: QWidget, then: Callable[[list[Path]], None]) -> None:
+    """Ask for text files to go with a message."""
+    dialog = QFileDialog(parent, "Attach Text Files")
+    dialog.setObjectName("attach_dialog")
+    dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
+    dialog.setLabelText(QFileDialog.DialogLabel.Accept, "Attach")
+    dialog.filesSelected.connect(lambda paths: then([Path(path) for path in paths]))
+    _open(dialog)
+
+
 def ask_export_path(
     parent: QWidget, title: str, name: str, then: Callable[[Path], None], kinds: Sequence[str] = ("csv", "json")
 ) -> None:
@@ -92,12 +102,6 @@ def confirm(parent: QWidget, name: str, question: str, explanation: str, verb: s
     dialog.setDefaultButton(dialog.addButton(QMessageBox.StandardButton.Cancel))
     dialog.buttonClicked.connect(lambda button: then() if button is yes else None)
     _open(dialog)
-
-
-def confirm_delete(parent: QWidget, title: str, then: Callable[[], None]) -> None:
-    """Ask before a conversation is deleted."""
-    question = f"Delete “{title}”?"
-    confirm(parent, "delete_dialog", question, "The chat and its messages cannot be brought back.", "Delete", then)
 
 
 def confirm_delete_session(parent: QWidget, label: str, then: Callable[[], None]) -> None:

@@ -1,9 +1,7 @@
-"""The list of conversations: search, choose, rename, delete."""
-
-from datetime import UTC, datetime
+"""The list of conversations: search, choose, pin, rename, delete."""
 
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QPoint, QRect, QSize, Qt, Signal
-from PySide6.QtGui import QPainter, QPalette
+from PySide6.QtGui import QKeyEvent, QPainter, QPalette, QPen
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QFrame,
@@ -18,7 +16,6 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.store.store import Conversation
 from app.ui.controls import SignButton
 from app.ui.scroll_bar import quieten
 from app.ui.theme import GAP, SubtleLabel, accent, mix, scaled_font, subtle
@@ -33,6 +30,8 @@ class Sidebar(QWidget):
     """Conversation id."""
     rename_asked = Signal(int)
     delete_asked = Signal(int)
+    pin_asked = Signal(int)
+    """To pin a conversation, or to unpin one that is pinned."""
 
     def __init__(self, conversations: ConversationList, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -48,12 +47,13 @@ class Sidebar(QWidget):
         self.search.setPlaceholderText("Search")
         self.search.setClearButtonEnabled(True)
         self.search.textChanged.connect(conversations.search)
-        self.list = QListView()
+        self.list = ConversationView()
         self.list.setObjectName("conversation_list")
         self.list.setAccessibleName("Conversations")
         self.list.setFrameShape(QFrame.Shape.NoFrame)
         self.list.setModel(conversations)
         self.list.setItemDelegate(_ConversationDelegate(self.list))
+        self.list.setUniformItemSizes(True)
         self.list.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
@@ -61,6 +61,7 @@ class Sidebar(QWidget):
         quieten(self.list)
         self.list.clicked.connect(self._open_index)
         self.list.activated.connect(self._open_index)
+        self.list.delete_asked.connect(self._delete_current)
         self.list.customContextMenuRequested.connect(self._show_menu)
         self._empty = SubtleLabel()
         self._empty.setObjectName("conversations_empty")
@@ -104,63 +105,82 @@ class Sidebar(QWidget):
             self.list.setCurrentIndex(self._conversations.index(row))
 
     def _open_index(self, index: QModelIndex) -> None:
-        self.opened.emit(self._conversations.conversation(index.row()).id)
+        if (conversation := self._conversations.conversation(index.row())) is not None:
+            self.opened.emit(conversation.id)
+
+    def _delete_current(self) -> None:
+        index = self.list.currentIndex()
+        if index.isValid() and (conversation := self._conversations.conversation(index.row())) is not None:
+            self.delete_asked.emit(conversation.id)
 
     def _show_menu(self, position: QPoint) -> None:
         index = self.list.indexAt(position)
-        if not index.isValid():
+        conversation = self._conversations.conversation(index.row()) if index.isValid() else None
+        if conversation is None:
             return
-        conversation_id = self._conversations.conversation(index.row()).id
+        conversation_id = conversation.id
         menu = QMenu(self)
+        menu.setObjectName("conversation_menu")
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        pin = menu.addAction("Unpin" if conversation.is_pinned else "Pin")
+        pin.triggered.connect(lambda: self.pin_asked.emit(conversation_id))
         menu.addAction("Rename…").triggered.connect(lambda: self.rename_asked.emit(conversation_id))
-        menu.addAction("Delete…").triggered.connect(lambda: self.delete_asked.emit(conversation_id))
+        menu.addAction("Delete").triggered.connect(lambda: self.delete_asked.emit(conversation_id))
         menu.popup(self.list.viewport().mapToGlobal(position))
 
 
+class ConversationView(QListView):
+    """The list itself: Return opens, Delete deletes; headings are passed over."""
+
+    delete_asked = Signal()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Delete the current conversation with Delete or Backspace."""
+        if event.key() in (Qt.Key.Key_Delete, Qt.Key.Key_Backspace):
+            self.delete_asked.emit()
+        else:
+            super().keyPressEvent(event)
+
+
 class _ConversationDelegate(QStyledItemDelegate):
-    """Draws a title and, below it, when the conversation was last written in."""
+    """Draws titles and, smaller and in the secondary colour, headings. All rows are of one height."""
 
     def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> QSize:
-        return QSize(120, 2 * option.fontMetrics.lineSpacing() + 14)
+        return QSize(120, option.fontMetrics.lineSpacing() + 15)
 
     def paint(
         self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex
     ) -> None:
-        conversation: Conversation = index.data(CONVERSATION_ROLE)
+        painter.save()
+        if index.data(CONVERSATION_ROLE) is None:
+            self._paint_heading(painter, option, index.data())
+        else:
+            self._paint_title(painter, option, index.data())
+        painter.restore()
+
+    def _paint_heading(self, painter: QPainter, option: QStyleOptionViewItem, heading: str) -> None:
+        painter.setFont(scaled_font(option.font, 0.85, bold=True))
+        palette = QPalette(option.palette)
+        palette.setCurrentColorGroup(QPalette.ColorGroup.Active)  # a heading is a row that is disabled
+        painter.setPen(subtle(palette))
+        area: QRect = option.rect.adjusted(10, 0, -8, -5)
+        painter.drawText(area, int(Qt.AlignmentFlag.AlignBottom | Qt.AlignmentFlag.AlignLeft), heading)
+
+    def _paint_title(self, painter: QPainter, option: QStyleOptionViewItem, title: str) -> None:
         area: QRect = option.rect.adjusted(0, 1, 0, -1)
         palette: QPalette = option.palette
         state: QStyle.StateFlag = option.state
         window = palette.color(QPalette.ColorRole.Window)
-        painter.save()
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.setPen(Qt.PenStyle.NoPen)
+        focused = bool(state & QStyle.StateFlag.State_HasFocus)
+        painter.setPen(QPen(accent(palette), 1.5) if focused else Qt.PenStyle.NoPen)
         if state & QStyle.StateFlag.State_Selected:
             painter.setBrush(mix(window, accent(palette), 0.28))
-            painter.drawRoundedRect(area, 7, 7)
         elif state & QStyle.StateFlag.State_MouseOver:
             painter.setBrush(mix(window, palette.color(QPalette.ColorRole.WindowText), 0.06))
-            painter.drawRoundedRect(area, 7, 7)
-        text = area.adjusted(10, 5, -8, -5)
-        metrics = option.fontMetrics
+        painter.drawRoundedRect(area.adjusted(1, 0, -1, 0), 7, 7)
+        text = area.adjusted(10, 0, -8, 0)
         painter.setFont(option.font)
         painter.setPen(palette.color(QPalette.ColorRole.WindowText))
-        title = metrics.elidedText(conversation.title, Qt.TextElideMode.ElideRight, text.width())
-        painter.drawText(text, int(Qt.AlignmentFlag.AlignTop), title)
-        painter.setFont(scaled_font(option.font, 0.88))
-        painter.setPen(subtle(palette))
-        painter.drawText(text, int(Qt.AlignmentFlag.AlignBottom), when(conversation.updated_at))
-        painter.restore()
-
-
-def when(written_at: str, now: datetime | None = None) -> str:
-    """Say when something was written (UTC, ISO 8601), as seen from `now`: a time today, a date before."""
-    moment = datetime.fromisoformat(written_at)
-    moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone()
-    today = (now or datetime.now(UTC)).astimezone().date()
-    days = (today - moment.date()).days
-    if days <= 0:
-        return f"Today, {moment:%H:%M}"
-    if days == 1:
-        return f"Yesterday, {moment:%H:%M}"
-    return f"{moment.day} {moment:%B}" + ("" if moment.year == today.year else f" {moment.year}")
+        shown = option.fontMetrics.elidedText(title, Qt.TextElideMode.ElideRight, text.width())
+        painter.drawText(text, int(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft), shown)

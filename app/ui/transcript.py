@@ -1,8 +1,8 @@
 """The conversation, message under message. It follows the end of the text only while the reader is there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from PySide6.QtCore import Qt, QUrl, Signal
+from PySide6.QtCore import Qt, QTimer, QUrl, Signal
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
@@ -12,11 +12,18 @@ from app.ui.controls import SignButton
 from app.ui.message_view import MessageView
 from app.ui.scroll_bar import quieten
 from app.ui.theme import GAP, WIDE
+from app.viewmodels.versions import Versions
 
 COLUMN_WIDTH = 760
 MESSAGES_SHOWN = 50
 """Messages of an old conversation that are built at first, and with every press of "Show earlier messages"."""
 END_SLACK = 24
+REVEAL_MARGIN = 80
+SETTLE_MS = 300
+"""So long after a place was scrolled to it is kept in sight while messages find their heights."""
+
+Place = tuple[int, int]
+"""A message's id, and which of the matches in it."""
 
 
 class Transcript(QScrollArea):
@@ -24,7 +31,12 @@ class Transcript(QScrollArea):
 
     link_activated = Signal(QUrl)
     regenerate_asked = Signal()
-    edit_asked = Signal()
+    edit_asked = Signal(int)
+    """Message id."""
+    version_chosen = Signal(int)
+    """Message id of another version."""
+    content_changed = Signal()
+    """Messages, or the text of one, are others than before."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -36,7 +48,11 @@ class Transcript(QScrollArea):
         quieten(self)
         self._messages: tuple[StoredMessage, ...] = ()
         self._views: dict[int, MessageView] = {}
+        self._versions: Mapping[int, Versions] = {}
         self._follows = True
+        self._revealed: tuple[int, int | None] | None = None
+        self._settled = QTimer(self, interval=SETTLE_MS, singleShot=True)
+        self._settled.timeout.connect(self._forget_revealed)
 
         self._earlier = QPushButton("Show earlier messages")
         self._earlier.setObjectName("show_earlier")
@@ -72,6 +88,17 @@ class Transcript(QScrollArea):
         return tuple(self._views.values())
 
     @property
+    def messages(self) -> tuple[StoredMessage, ...]:
+        """All messages of the conversation, built or not."""
+        return self._messages
+
+    @property
+    def first_in_sight(self) -> int:
+        """The id of the first message of which anything can be seen; 0 where there is none."""
+        top = self.verticalScrollBar().value()
+        return next((stored_id for stored_id, view in self._views.items() if view.geometry().bottom() > top), 0)
+
+    @property
     def follows_end(self) -> bool:
         """Whether new text scrolls the view."""
         return self._follows
@@ -85,6 +112,7 @@ class Transcript(QScrollArea):
         self._earlier.setVisible(len(self._views) < len(self._messages))
         self._mark_last()
         self.jump_to_end()
+        self.content_changed.emit()
 
     def add_message(self, stored: StoredMessage) -> None:
         """Show a new message at the end."""
@@ -93,11 +121,33 @@ class Transcript(QScrollArea):
         self._mark_last()
         if stored.message.role is Role.USER:
             self.jump_to_end()
+        self.content_changed.emit()
 
     def change_message(self, stored: StoredMessage) -> None:
         """Show a later version of a message."""
+        self._messages = tuple(stored if old.id == stored.id else old for old in self._messages)
         if (view := self._views.get(stored.id)) is not None:
             view.show_message(stored)
+            self.content_changed.emit()
+
+    def build_back_to(self, message_id: int) -> None:
+        """Build earlier messages until this one is there."""
+        while message_id not in self._views and len(self._views) < len(self._messages):
+            self._show_earlier()
+
+    def reveal(self, message_id: int, match: int | None = None) -> None:
+        """Scroll to a message, or to a match in its text."""
+        self.build_back_to(message_id)
+        self._follows = False
+        self._revealed = (message_id, match)
+        self._scroll_to_revealed()
+        self._settled.start()
+
+    def show_versions(self, versions: Mapping[int, Versions]) -> None:
+        """Show which messages have several versions."""
+        self._versions = versions
+        for stored_id, view in self._views.items():
+            view.versions.show_versions(versions.get(stored_id))
 
     def jump_to_end(self) -> None:
         """Scroll to the end and stay there."""
@@ -123,7 +173,9 @@ class Transcript(QScrollArea):
         view.setObjectName(f"message_{stored.id}")
         view.link_activated.connect(self.link_activated)
         view.regenerate_asked.connect(self.regenerate_asked)
-        view.edit_asked.connect(self.edit_asked)
+        view.edit_asked.connect(lambda: self.edit_asked.emit(stored.id))
+        view.version_chosen.connect(self.version_chosen)
+        view.versions.show_versions(self._versions.get(stored.id))
         return view
 
     def _show_earlier(self) -> None:
@@ -143,14 +195,31 @@ class Transcript(QScrollArea):
         self._views = {}
 
     def _mark_last(self) -> None:
-        last = {view.stored.message.role: stored_id for stored_id, view in self._views.items()}
         end = next(reversed(self._views), None)
         for stored_id, view in self._views.items():
-            is_user = view.stored.message.role is Role.USER
-            view.set_last(stored_id == (last.get(Role.USER) if is_user else end))
+            view.set_last(stored_id == end)
+
+    def _scroll_to_revealed(self) -> None:
+        if self._revealed is None:
+            return
+        message_id, index = self._revealed
+        view, page = self._views.get(message_id), self.widget()
+        if view is None or page is None:
+            return
+        if index is None:
+            bottom = view.mapTo(page, view.rect().bottomLeft())
+            self.ensureVisible(bottom.x(), bottom.y(), 0, REVEAL_MARGIN)
+        elif index < len(view.text.matches):
+            at = view.text.viewport().mapTo(page, view.text.match_area(index).center())
+            self.ensureVisible(at.x(), at.y(), 0, REVEAL_MARGIN)
+
+    def _forget_revealed(self) -> None:
+        self._revealed = None
 
     def _keep_end(self) -> None:
-        if self._follows:
+        if self._revealed is not None:
+            self._scroll_to_revealed()
+        elif self._follows:
             bar = self.verticalScrollBar()
             bar.setValue(bar.maximum())
 

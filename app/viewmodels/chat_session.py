@@ -1,11 +1,13 @@
 """The open conversation: what was said, what is being written, and what can be done next."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from app.chat.conversation_text import as_markdown
 from app.chat.figures import ReplyFigures
-from app.chat.message import Message, Role, title_from
+from app.chat.message import Role
 from app.chat.options import ChatOptions
 from app.engine.protocol import Cancel, Failed, Finished, Forget, Generate, Prefill, Progress, Token
 from app.errors import NibbleError
@@ -16,6 +18,8 @@ from app.viewmodels.open_model import OpenModel
 from app.viewmodels.panel_state import PanelState, asked_panel, empty_panel, prefill_panel, progress_panel, reply_panel
 from app.viewmodels.reply import CLOSED, ChatState, Reply, reading_text, turns, writing_text
 from app.viewmodels.settings_model import SettingsModel
+from app.viewmodels.turn import store_turn
+from app.viewmodels.versions import Versions, versions_of
 
 PUBLISH_INTERVAL_MS = 100
 """The transcript hears of new text this often: drawing markdown for every token would be quadratic."""
@@ -65,6 +69,7 @@ class ChatSession(QObject):
         self._conversation: Conversation | None = None
         self._options = settings.settings.chat
         self._messages: list[StoredMessage] = []
+        self._versions: dict[int, Versions] = {}
         self._reply: Reply | None = None
         self._activity = ""
         self._announced = ChatState.NO_MODEL
@@ -111,6 +116,16 @@ class ChatSession(QObject):
         return tuple(self._messages)
 
     @property
+    def versions(self) -> Mapping[int, Versions]:
+        """The versions of those messages that have several, by id."""
+        return self._versions
+
+    @property
+    def markdown(self) -> str:
+        """The open branch of the conversation as one text."""
+        return as_markdown(self.title, (m.message for m in self._messages))
+
+    @property
     def activity(self) -> str:
         """What is going on, in words."""
         return self._activity
@@ -122,7 +137,7 @@ class ChatSession(QObject):
 
     @property
     def last_user_message(self) -> StoredMessage | None:
-        """The message that `regenerate` answers again and `replace_last` replaces."""
+        """The message that `regenerate` answers again."""
         return next((m for m in reversed(self._messages) if m.message.role is Role.USER), None)
 
     # The model
@@ -153,18 +168,26 @@ class ChatSession(QObject):
             self._reply.conversation_title = title
         self._reread(conversation_id)
 
+    def set_pinned(self, conversation_id: int, is_pinned: bool) -> None:
+        """Keep a conversation at the head of the list, or no longer."""
+        self._store.set_pinned(conversation_id, is_pinned)
+        self._reread(conversation_id)
+
+    def put_aside(self, conversation_id: int) -> None:
+        """Stop the reply that a conversation may be getting and close it; it stays in the store."""
+        if self._reply is not None and self._reply.conversation_id == conversation_id:
+            self.stop()
+        if self._conversation is not None and self._conversation.id == conversation_id:
+            self._show(None)
+
     def delete(self, conversation_id: int) -> None:
         """Delete a conversation with its messages, its cache and the reply it may be getting."""
         self._store.delete(conversation_id)
-        reply = self._reply
-        if reply is not None and reply.conversation_id == conversation_id and not reply.discarded:
-            self.stop()
-            reply.discarded = True
+        self.put_aside(conversation_id)
+        if self._reply is not None and self._reply.conversation_id == conversation_id:
+            self._reply.discarded = True
         self._engine.send(Forget(_chat_id(conversation_id)))
-        if self._conversation is not None and self._conversation.id == conversation_id:
-            self._show(None)
-        else:
-            self.conversation_changed.emit()
+        self.conversation_changed.emit()
 
     def set_options(self, options: ChatOptions) -> None:
         """Set the open conversation's options, from the next reply on."""
@@ -186,13 +209,21 @@ class ChatSession(QObject):
         """Say something and ask for a reply; False where that cannot be done now, and then nothing has changed."""
         return bool(text.strip()) and self._ask(text.strip(), len(self._messages))
 
-    def replace_last(self, text: str) -> bool:
-        """Say something else instead of the last user message; what followed it is deleted. False as in `send`."""
-        last = self.last_user_message
-        return last is not None and bool(text.strip()) and self._ask(text.strip(), self._messages.index(last))
+    def edit(self, message_id: int, text: str) -> bool:
+        """Say something else in place of a message; it and what followed it stay as a branch. False as in `send`."""
+        at = next((i for i, m in enumerate(self._messages) if m.id == message_id), None)
+        return at is not None and bool(text.strip()) and self._ask(text.strip(), at)
+
+    def open_version(self, message_id: int) -> bool:
+        """Show another version of a message and what followed it; False while a reply is written here."""
+        if self._conversation is None or (self._reply is not None and self._is_open(self._reply)):
+            return False
+        self._store.open_branch(message_id)
+        self._show(self._conversation)
+        return True
 
     def regenerate(self) -> bool:
-        """Have the last user message answered again. False as in `send`."""
+        """Have the last user message answered again; the answer before stays as a version. False as in `send`."""
         last = self.last_user_message
         return last is not None and self._ask(None, self._messages.index(last) + 1)
 
@@ -222,6 +253,7 @@ class ChatSession(QObject):
         self._conversation = conversation
         self._options = self._settings.settings.chat if conversation is None else conversation.options
         self._messages = self._writer.latest(messages)
+        self._versions = {} if conversation is None else versions_of(self._store.branches(conversation.id))
         figures = next((m.figures for m in reversed(self._messages) if m.figures is not None), None)
         panel = empty_panel(self._model.facts, self._options) if figures is None else reply_panel(figures)
         if self._reply is not None and self._is_open(self._reply):
@@ -237,17 +269,26 @@ class ChatSession(QObject):
         self.conversation_changed.emit()
 
     def _ask(self, text: str | None, kept: int) -> bool:
-        """Ask for a reply to the first `kept` messages and `text`, if any; all others are deleted."""
+        """Ask for a reply to the first `kept` messages and `text`, if any; the others stay as a branch."""
         if self.state is not ChatState.IDLE:
             return False
         try:
-            conversation, added = self._store_turn(text, kept)
+            conversation, added = store_turn(
+                self._store,
+                self._conversation,
+                self._messages,
+                text,
+                kept,
+                model_path=self._model.path,
+                options=self._options,
+            )
         except NibbleError as error:
             self.failed.emit(error.message, error.hint, "")
             return False
         request_id = self._engine.new_request_id()
         asked = turns(m.message for m in (*self._messages[:kept], *added))
         self._conversation = conversation
+        self._versions = versions_of(self._store.branches(conversation.id))
         self._reply = Reply(request_id, conversation.id, conversation.title, added[-1].id)
         self._engine.send(Generate(request_id, _chat_id(conversation.id), asked, self._options))
         self._publish_timer.start()
@@ -261,23 +302,6 @@ class ChatSession(QObject):
         self._tell()
         self.conversation_changed.emit()
         return True
-
-    def _store_turn(self, text: str | None, kept: int) -> tuple[Conversation, list[StoredMessage]]:
-        """Store what `_ask` changes, all of it or nothing; return the conversation and its new messages."""
-        store, conversation, path = self._store, self._conversation, self._model.path
-        title = title_from(text or "")
-        with store.together():
-            if conversation is None:
-                conversation = store.create_conversation(title, path, self._options)
-            elif conversation.model_path != path:
-                store.set_model(conversation.id, path)
-            if kept < len(self._messages):
-                store.delete_from(self._messages[kept].id)
-                if text and kept == 0 and conversation.title == title_from(self._messages[0].message.text):
-                    store.rename(conversation.id, title)
-            added = [store.add_message(conversation.id, Message(Role.USER, text))] if text else []
-            added.append(store.add_message(conversation.id, Message(Role.ASSISTANT, ""), MessageState.STREAMING))
-            return store.conversation(conversation.id), added
 
     def _receive(self, event: object) -> None:
         if self._reply is not None and getattr(event, "request_id", None) == self._reply.request_id:

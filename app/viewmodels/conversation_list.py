@@ -1,64 +1,101 @@
-"""The conversations of the store as a Qt list, newest first, or those that a search finds."""
+"""The conversations of the store as a Qt list under headings: pinned, then by date; or those that a search finds."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from PySide6.QtCore import QAbstractListModel, QModelIndex, QObject, QPersistentModelIndex, Qt
 
 from app.store.store import Conversation, Store
+from app.viewmodels.date_groups import grouped, when
 
 CONVERSATION_ROLE = int(Qt.ItemDataRole.UserRole)
-"""The Conversation of a row."""
+"""The Conversation of a row; None for a heading."""
 
 
 class ConversationList(QAbstractListModel):
-    """Reads the store; `refresh` reads it again."""
+    """Reads the store; `refresh` reads it again. Headings are rows that can be neither chosen nor reached by keys."""
 
     def __init__(self, store: Store, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._store = store
         self._search = ""
-        self._rows: list[Conversation] = store.conversations()
+        self._hidden: frozenset[int] = frozenset()
+        self._rows: list[Conversation | str] = []
+        self._row_of: dict[int, int] = {}
+        self._take(grouped(store.conversations()))
 
     @property
     def search_text(self) -> str:
         """What the list is narrowed to; "" shows all conversations."""
         return self._search
 
+    @property
+    def conversations(self) -> list[Conversation]:
+        """All conversations listed, without the headings."""
+        return [row for row in self._rows if isinstance(row, Conversation)]
+
     def search(self, text: str) -> None:
         """Show the conversations whose title or messages hold `text`."""
         self._search = text.strip()
         self.refresh()
 
+    def hide(self, conversation_ids: frozenset[int]) -> None:
+        """Leave these conversations out, though the store has them."""
+        self._hidden = conversation_ids
+        self.refresh()
+
     def refresh(self) -> None:
         """Read the store again."""
-        rows = self._store.search(self._search) if self._search else self._store.conversations()
+        found = self._store.search(self._search) if self._search else self._store.conversations()
+        rows = grouped([c for c in found if c.id not in self._hidden] if self._hidden else found)
         if rows == self._rows:
             return
-        if [c.id for c in rows] == [c.id for c in self._rows]:
-            self._rows = rows
+        if [_identity(row) for row in rows] == [_identity(row) for row in self._rows]:
+            self._take(rows)
             self.dataChanged.emit(self.index(0), self.index(len(rows) - 1))
             return
         self.beginResetModel()
-        self._rows = rows
+        self._take(rows)
         self.endResetModel()
 
-    def conversation(self, row: int) -> Conversation:
-        """Return the conversation of a row."""
-        return self._rows[row]
+    def conversation(self, row: int) -> Conversation | None:
+        """Return the conversation of a row, None where that is a heading."""
+        found = self._rows[row]
+        return found if isinstance(found, Conversation) else None
 
     def row_of(self, conversation_id: int) -> int | None:
         """Return the row of a conversation, None where it is not listed."""
-        return next((row for row, c in enumerate(self._rows) if c.id == conversation_id), None)
+        return self._row_of.get(conversation_id)
 
     def rowCount(self, parent: QModelIndex | QPersistentModelIndex = QModelIndex()) -> int:  # noqa: B008
-        """Return the number of conversations listed."""
+        """Return the number of conversations and headings."""
         return 0 if parent.isValid() else len(self._rows)
 
+    def flags(self, index: QModelIndex | QPersistentModelIndex) -> Qt.ItemFlag:
+        """Return what can be done with a row: nothing with a heading."""
+        if not index.isValid() or isinstance(self._rows[index.row()], str):
+            return Qt.ItemFlag.NoItemFlags
+        return super().flags(index) | Qt.ItemFlag.ItemNeverHasChildren
+
     def data(self, index: QModelIndex | QPersistentModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return the title, or the Conversation itself."""
+        """Return the title or heading, when the conversation was written in, or the Conversation itself."""
         if not index.isValid():
             return None
-        conversation = self._rows[index.row()]
-        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole):
-            return conversation.title
-        return conversation if role == CONVERSATION_ROLE else None
+        row = self._rows[index.row()]
+        if isinstance(row, str):
+            return row if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole) else None
+        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
+            return row.title
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return f"{row.title}\n{when(row.updated_at)}"
+        if role == Qt.ItemDataRole.AccessibleDescriptionRole:
+            return f"{'Pinned. ' if row.is_pinned else ''}{when(row.updated_at)}"
+        return row if role == CONVERSATION_ROLE else None
+
+    def _take(self, rows: Sequence[Conversation | str]) -> None:
+        self._rows = list(rows)
+        self._row_of = {row.id: i for i, row in enumerate(rows) if isinstance(row, Conversation)}
+
+
+def _identity(row: Conversation | str) -> int | str:
+    return row if isinstance(row, str) else row.id

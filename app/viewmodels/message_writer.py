@@ -63,7 +63,11 @@ class MessageWriter(QObject):
     def _store_one(self, message: StoredMessage) -> None:
         try:
             self._store.update_message(
-                message.id, text=message.message.text, state=message.state, figures=message.figures
+                message.id,
+                text=message.message.text,
+                state=message.state,
+                figures=message.figures,
+                reasoning_s=message.reasoning_s,
             )
         except GoneError:
             _log.info("message %d was deleted before it was stored", message.id)

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from app.viewmodels.attachments import Attachments
 from app.viewmodels.cache_course import CacheCourse
 from app.viewmodels.chat_session import ChatSession
 from app.viewmodels.conversation_list import ConversationList
+from app.viewmodels.deletions import Deletions
 from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.open_model import OpenModel
 from app.viewmodels.session_stats import SessionStats
@@ -20,5 +22,7 @@ class Models:
     session: ChatSession
     course: CacheCourse
     conversations: ConversationList
+    deletions: Deletions
+    attachments: Attachments
     settings: SettingsModel
     stats: SessionStats

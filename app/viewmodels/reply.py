@@ -1,5 +1,6 @@
 """The reply that is being written, and the turns a prompt is made of."""
 
+import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from enum import Enum
 
 from app.chat.figures import ReplyFigures
 from app.chat.message import Message, Role
+from app.chat.reasoning import parts_of
 from app.engine.protocol import Prefill, Progress
 from app.store.store import MessageState, StoredMessage
 from app.viewmodels.panel_state import format_speed
@@ -48,16 +50,33 @@ class Reply:
     """What is being done, in words."""
     pieces: list[str] = field(default_factory=list)
     pieces_published: int = 0
+    reasoning_s: float | None = None
+    """How long the model has thought aloud; None where it has not."""
     discarded: bool = False
     """Its conversation was deleted; what still comes is for nobody."""
     speeds: deque[float] = field(default_factory=lambda: deque(maxlen=SPEEDS_SHOWN))
     """Tokens per second, each over the time since the one before."""
+    _began_s: float = 0.0
+    _has_answered: bool = False
     _timed_tokens: int = 0
     _timed_s: float = 0.0
 
     def message(self, state: MessageState, figures: ReplyFigures | None = None) -> StoredMessage:
         """Return the message with the text so far."""
-        return StoredMessage(self.message_id, Message(Role.ASSISTANT, "".join(self.pieces)), state, figures)
+        message = Message(Role.ASSISTANT, "".join(self.pieces))
+        self._time_reasoning(message.text)
+        return StoredMessage(self.message_id, message, state, figures, self.reasoning_s)
+
+    def _time_reasoning(self, text: str) -> None:
+        """Take the time from the first text to the end of the reasoning; to be called a few times a second."""
+        if not text or self._has_answered:
+            return
+        now_s = time.monotonic()
+        self._began_s = self._began_s or now_s
+        parts = parts_of(text, is_growing=True)
+        self._has_answered = not parts.is_thinking
+        if parts.reasoning is not None:
+            self.reasoning_s = now_s - self._began_s
 
     def note_speed(self, generated_tokens: int, tokens_per_s: float) -> None:
         """Note how fast it went since the last note.

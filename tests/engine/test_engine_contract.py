@@ -14,6 +14,8 @@ from app.engine.child import EngineChild
 from app.engine.command import EngineKind, engine_command
 from app.engine.protocol import (
     Cancel,
+    Counted,
+    CountTokens,
     Failed,
     Finished,
     Forget,
@@ -420,6 +422,24 @@ class EngineContract:
 
     def test_measuring_before_load_fails_with_a_hint(self, fresh: EngineChild) -> None:
         (failed,) = fresh.ask(Measure("m", TextSource(), SMALL))
+        assert isinstance(failed, Failed)
+        assert failed.hint
+        assert fresh.quit() == 0
+
+    # Counting tokens
+
+    def test_tokens_of_a_text_are_counted(self, shared: EngineChild) -> None:
+        (none,) = shared.ask(CountTokens("c", ""))
+        (few,) = shared.ask(CountTokens("d", "a small fox"))
+        (many,) = shared.ask(CountTokens("e", "a small fox\n" * 50))
+        assert isinstance(none, Counted)
+        assert isinstance(few, Counted)
+        assert isinstance(many, Counted)
+        assert (none.request_id, none.tokens) == ("c", 0)
+        assert 0 < few.tokens < many.tokens
+
+    def test_counting_before_load_fails_with_a_hint(self, fresh: EngineChild) -> None:
+        (failed,) = fresh.ask(CountTokens("c", "a small fox"))
         assert isinstance(failed, Failed)
         assert failed.hint
         assert fresh.quit() == 0

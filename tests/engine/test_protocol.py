@@ -12,6 +12,8 @@ from app.chat.quality import Effort, QualityReport, TextKind, TextSource, Window
 from app.engine import protocol
 from app.engine.protocol import (
     Cancel,
+    Counted,
+    CountTokens,
     Event,
     Failed,
     Finished,
@@ -90,6 +92,7 @@ REPORT = QualityReport(
 REQUESTS: list[Request] = [
     Load("1", "/models/a b"),
     Generate("2", "chat", (Message(Role.USER, TEXT), Message(Role.ASSISTANT, "")), OPTIONS, False),
+    CountTokens("4", TEXT),
     Measure("3", TextSource(TextKind.FILE, "/texts/a b.txt"), Effort(5, 512)),
     Cancel("2"),
     Forget("chat"),
@@ -105,6 +108,7 @@ EVENTS: list[Event] = [
     Finished("2", TEXT, (1, 2, 3), FIGURES),
     Measuring("3", 0.25, "window 1"),
     Measured("3", REPORT),
+    Counted("4", 12),
     Failed("", "what", "hint", "trace\nback"),
 ]
 

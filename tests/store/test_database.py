@@ -41,7 +41,8 @@ def count(database: Database) -> int:
 
 def add(database: Database, title: str) -> None:
     with database.transaction() as connection:
-        connection.execute("INSERT INTO conversation VALUES (NULL, ?, '', '{}', '', '')", (title,))
+        columns = "title, model_path, options, created_at, updated_at"
+        connection.execute(f"INSERT INTO conversation ({columns}) VALUES (?, '', '{{}}', '', '')", (title,))
 
 
 def test_a_new_file_is_made_with_write_ahead_log_and_foreign_keys(path: Path) -> None:
@@ -183,7 +184,7 @@ def test_our_own_mistakes_are_not_blamed_on_the_world(path: Path) -> None:
     with pytest.raises(sqlite3.ProgrammingError):
         database.rows("SELECT ?", ())
     with pytest.raises(sqlite3.IntegrityError), database.transaction() as connection:
-        connection.execute("INSERT INTO message VALUES (NULL, 99, '', '', '', NULL)")
+        connection.execute("INSERT INTO message (conversation_id, role, text, state) VALUES (99, '', '', '')")
     database.close()
     with pytest.raises(sqlite3.ProgrammingError):
         database.rows("SELECT 1")

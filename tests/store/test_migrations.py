@@ -24,6 +24,24 @@ def found(connection: sqlite3.Connection, query: str) -> list[int]:
     return [rowid for (rowid,) in rows]
 
 
+def add_conversation(connection: sqlite3.Connection, id_: int | None) -> None:
+    columns = "id, title, model_path, options, created_at, updated_at"
+    connection.execute(f"INSERT INTO conversation ({columns}) VALUES (?, 'Title', '/model', '{{}}', 't', 'u')", (id_,))
+
+
+def add_message(connection: sqlite3.Connection, id_: int, rest: str, conversation_id: int = 1) -> None:
+    columns = "id, conversation_id, role, text, state, figures"
+    connection.execute(f"INSERT INTO message ({columns}) VALUES ({id_}, {conversation_id}, {rest})")
+
+
+def at_version(connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+    """Bring an empty database to an older version."""
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "MIGRATIONS", MIGRATIONS[:version])
+        patch.setattr(migrations, "VERSION", version)
+        migrate(connection)
+
+
 def test_every_migration_has_a_test_of_its_name() -> None:
     names = [m.name for m in MIGRATIONS]
     assert len(set(names)) == len(names)
@@ -34,9 +52,9 @@ def test_every_migration_has_a_test_of_its_name() -> None:
 def test_conversations_and_messages(connection: sqlite3.Connection) -> None:
     migrate(connection)
     assert version_of(connection) >= 1
-    connection.execute("INSERT INTO conversation VALUES (1, 'Title', '/model', '{}', 'then', 'now')")
-    connection.execute("INSERT INTO message VALUES (1, 1, 'user', 'first words', 'complete', NULL)")
-    connection.execute("INSERT INTO message VALUES (2, 1, 'assistant', 'other words', 'streaming', '{}')")
+    add_conversation(connection, 1)
+    add_message(connection, 1, "'user', 'first words', 'complete', NULL")
+    add_message(connection, 2, "'assistant', 'other words', 'streaming', '{}'")
     assert found(connection, "words") == [1, 2]
 
     connection.execute("UPDATE message SET text = 'changed' WHERE id = 1")
@@ -44,15 +62,44 @@ def test_conversations_and_messages(connection: sqlite3.Connection) -> None:
     assert found(connection, "hang") == [1], "the index finds parts of words"
 
     with pytest.raises(sqlite3.IntegrityError):
-        connection.execute("INSERT INTO message VALUES (3, 99, 'user', 'orphan', 'complete', NULL)")
+        add_message(connection, 3, "'user', 'orphan', 'complete', NULL", conversation_id=99)
 
     connection.execute("DELETE FROM conversation")
     assert connection.execute("SELECT count(*) FROM message").fetchone() == (0,)
     assert found(connection, "words OR changed") == []
     connection.execute("INSERT INTO message_text (message_text) VALUES ('integrity-check')")
 
-    connection.execute("INSERT INTO conversation VALUES (NULL, 'Title', '/model', '{}', 'then', 'now')")
+    add_conversation(connection, None)
     assert connection.execute("SELECT id FROM conversation").fetchone() == (2,), "ids are never given out twice"
+
+
+def test_pinned_conversations(connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_version(connection, monkeypatch, 1)
+    add_conversation(connection, 1)
+    migrate(connection)
+    assert connection.execute("SELECT is_pinned FROM conversation").fetchall() == [(0,)]
+
+
+def test_reasoning_time(connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_version(connection, monkeypatch, 2)
+    add_conversation(connection, 1)
+    add_message(connection, 1, "'assistant', 'words', 'complete', NULL")
+    migrate(connection)
+    assert connection.execute("SELECT reasoning_s FROM message").fetchall() == [(None,)]
+    assert found(connection, "words") == [1]
+
+
+def test_branches(connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_version(connection, monkeypatch, 3)
+    for conversation_id in (1, 2, 3):
+        add_conversation(connection, conversation_id)
+    for message_id, conversation_id in ((1, 1), (2, 2), (3, 1), (4, 1)):
+        add_message(connection, message_id, "'user', 'words', 'complete', NULL", conversation_id)
+    migrate(connection)
+    parents = connection.execute("SELECT id, parent_id FROM message ORDER BY id").fetchall()
+    assert parents == [(1, None), (2, None), (3, 1), (4, 3)]
+    assert connection.execute("SELECT id, leaf_id FROM conversation").fetchall() == [(1, 4), (2, 2), (3, None)]
+    assert found(connection, "words") == [1, 2, 3, 4]
 
 
 def test_migrating_twice_changes_nothing(connection: sqlite3.Connection) -> None:
@@ -65,7 +112,7 @@ def test_migrating_twice_changes_nothing(connection: sqlite3.Connection) -> None
 
 def test_only_missing_migrations_are_run(connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     migrate(connection)
-    connection.execute("INSERT INTO conversation VALUES (1, 'Title', '/model', '{}', 'then', 'now')")
+    add_conversation(connection, 1)
     added = Migration("colours", ("ALTER TABLE conversation ADD COLUMN colour TEXT",))
     monkeypatch.setattr(migrations, "MIGRATIONS", (*MIGRATIONS, added))
     monkeypatch.setattr(migrations, "VERSION", VERSION + 1)

@@ -98,6 +98,26 @@ def test_the_conversation_written_to_last_comes_first(store: Store) -> None:
     assert titles(store.conversations()) == ["1", "2b", "3"], "a new title is no news"
 
 
+def test_pinned_conversations_come_first(store: Store, path: Path) -> None:
+    first, _, _ = chat(store, "1"), chat(store, "2"), chat(store, "3")
+    store.set_pinned(first.id, True)
+    assert titles(store.conversations()) == ["1", "3", "2"]
+    assert store.conversation(first.id) == dataclasses.replace(first, is_pinned=True), "pinning is no news"
+    again = reopened(store, path)
+    again.set_pinned(first.id, False)
+    assert titles(again.conversations()) == ["3", "2", "1"]
+    again.close()
+
+
+def test_how_long_a_model_thought_is_kept(store: Store) -> None:
+    one = chat(store, "1", "Hi")
+    (message,) = store.messages(one.id)
+    assert message.reasoning_s is None
+    changed = store.update_message(message.id, text="Hi", state=MessageState.COMPLETE, reasoning_s=1.5)
+    assert store.messages(one.id) == [changed]
+    assert changed.reasoning_s == 1.5
+
+
 def test_deleting_a_conversation_takes_its_messages_with_it(store: Store) -> None:
     one, other = chat(store, "One", "apple"), chat(store, "Other", "apple")
     store.delete(one.id)
@@ -126,6 +146,7 @@ def test_ids_are_never_given_out_twice(store: Store, path: Path) -> None:
         lambda s: s.rename(99, "x"),
         lambda s: s.set_options(99, OPTIONS),
         lambda s: s.set_model(99, "x"),
+        lambda s: s.set_pinned(99, True),
         lambda s: s.add_message(99, user("x")),
         lambda s: s.update_message(99, text="x", state=MessageState.COMPLETE),
         lambda s: s.delete_from(99),

@@ -17,7 +17,7 @@ def composer(qtbot):
 @pytest.fixture
 def sent(composer):
     heard = []
-    composer.sent.connect(lambda text, replaces: heard.append((text, replaces)))
+    composer.sent.connect(lambda text, edited_id: heard.append((text, edited_id)))
     return heard
 
 
@@ -26,7 +26,7 @@ def test_return_sends_and_shift_return_starts_a_new_line(composer, sent, qtbot):
     qtbot.keyClick(composer.edit, Qt.Key.Key_Return, Qt.KeyboardModifier.ShiftModifier)
     qtbot.keyClicks(composer.edit, "two")
     qtbot.keyClick(composer.edit, Qt.Key.Key_Return)
-    assert sent == [("one\ntwo", False)]
+    assert sent == [("one\ntwo", None)]
     assert composer.text == ""
 
 
@@ -52,18 +52,18 @@ def test_one_button_sends_or_stops(composer, sent, qtbot):
     assert sent == []
 
 
-def test_editing_replaces_the_last_message_or_gives_the_draft_back(composer, sent):
+def test_editing_sends_another_version_or_gives_the_draft_back(composer, sent):
     composer.write("a draft")
-    composer.edit_last("what I said")
+    composer.edit_message(7, "what I said")
     assert "Editing" in composer.status_text
     composer.escape()
     assert composer.text == "a draft"
-    composer.edit_last("what I said")
+    composer.edit_message(7, "what I said")
     composer.send()
-    assert sent == [("what I said", True)]
+    assert sent == [("what I said", 7)]
     composer.write("next")
     composer.send()
-    assert sent[-1] == ("next", False)
+    assert sent[-1] == ("next", None)
 
 
 def test_the_field_grows_with_its_text_up_to_a_bound(composer):

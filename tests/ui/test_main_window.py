@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from PySide6.QtCore import QEvent, QModelIndex, Qt, QUrl
-from PySide6.QtGui import QAction, QDesktopServices
+from PySide6.QtGui import QAction, QDesktopServices, QGuiApplication
 from PySide6.QtWidgets import (
     QAbstractButton,
     QApplication,
@@ -115,7 +115,7 @@ def test_conversations_are_opened_renamed_searched_and_deleted(driver):
     driver.chat("About lanterns")
     conversations = driver.program.models.conversations
     sidebar = driver.window.sidebar
-    sidebar.list.clicked.emit(conversations.index(1))
+    sidebar.list.clicked.emit(conversations.index(2))
     assert driver.texts()[0] == "About foxes"
 
     driver.window.actions_.rename.trigger()
@@ -125,19 +125,22 @@ def test_conversations_are_opened_renamed_searched_and_deleted(driver):
     assert driver.window.windowTitle() == "Foxes – Nibble"
 
     sidebar.search.setText("lanterns")
-    assert [conversations.index(i).data() for i in range(conversations.rowCount())] == ["About lanterns"]
+    assert [c.title for c in conversations.conversations] == ["About lanterns"]
     sidebar.search.setText("")
 
     driver.window.actions_.delete.trigger()
-    dialog = driver.find("delete_dialog", QMessageBox)
-    assert "Foxes" in dialog.text()
-    dialog.button(QMessageBox.StandardButton.Cancel).click()
-    assert conversations.rowCount() == 2
-    driver.window.actions_.delete.trigger()
-    driver.window.findChildren(QAbstractButton, "delete_dialog_yes")[-1].click()
-    assert [conversations.index(i).data() for i in range(conversations.rowCount())] == ["About lanterns"]
+    assert [c.title for c in conversations.conversations] == ["About lanterns"]
     assert driver.find("empty_state").isVisible()
     assert driver.window.sidebar.list.currentIndex() == QModelIndex()
+
+
+def test_the_chat_is_copied_as_markdown(driver):
+    assert not driver.window.actions_.copy_chat.isEnabled()
+    driver.chat("Hello [markdown]")
+    driver.window.actions_.copy_chat.trigger()
+    text = QGuiApplication.clipboard().text()
+    assert text.startswith("# Hello [markdown]\n\n**You**\n\nHello [markdown]\n\n**Nibble**\n\n# A heading")
+    assert driver.find("notice_message", QLabel).text() == "The chat was copied as Markdown."
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json"])

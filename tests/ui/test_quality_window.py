@@ -190,7 +190,7 @@ def test_the_report_is_written_and_a_refusal_said(engine, window, parts, tmp_pat
 def test_every_control_has_a_name_for_tests_and_one_for_people(window):
     kinds = (QPushButton, QComboBox, QTableView, QProgressBar)
     controls = [control for kind in kinds for control in window.findChildren(kind)]
-    assert len(controls) == 9
+    assert len(controls) == 10
     assert all(control.objectName() and control.accessibleName() for control in controls)
 
 

@@ -90,7 +90,7 @@ def test_an_unfinished_reply_says_so(transcript, state, says):
     assert transcript.views[1].text.toPlainText() == "Once"
 
 
-def test_only_the_last_messages_can_be_edited_and_written_again(transcript):
+def test_all_own_messages_can_be_edited_and_the_last_reply_written_again(transcript):
     messages = [user(1), reply(2, "a", MessageState.COMPLETE), user(3), reply(4, "b", MessageState.COMPLETE)]
     transcript.show_messages(messages)
     shown = [
@@ -98,7 +98,7 @@ def test_only_the_last_messages_can_be_edited_and_written_again(transcript):
         for name in ("edit_message_1", "regenerate_2", "edit_message_3", "regenerate_4")
         if not transcript.findChild(object, name).isHidden()
     ]
-    assert shown == ["edit_message_3", "regenerate_4"]
+    assert shown == ["edit_message_1", "edit_message_3", "regenerate_4"]
 
 
 def test_what_the_person_wrote_is_shown_as_it_is(transcript):

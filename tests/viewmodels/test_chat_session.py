@@ -121,11 +121,11 @@ def test_regenerate_answers_the_last_message_again(ready):
     assert [text for _, text, _ in ready.stored()] == ["Tell me a story", "Second."]
 
 
-def test_replacing_the_last_message_deletes_what_followed_it(ready):
+def test_an_edited_message_is_asked_without_what_followed_it(ready):
     for text in ("One", "Two"):
         ready.session.send(text)
         ready.answer(f"{text}!")
-    assert ready.session.replace_last("Three")
+    assert ready.session.edit(ready.session.last_user_message.id, "Three")
     assert [m.text for m in ready.asked.messages] == ["One", "One!", "Three"]
     ready.answer("Three!")
     assert [text for _, text, _ in ready.stored()] == ["One", "One!", "Three", "Three!"]
@@ -134,11 +134,11 @@ def test_replacing_the_last_message_deletes_what_followed_it(ready):
 def test_a_first_message_said_anew_gives_the_chat_its_title_anew(ready):
     ready.session.send("Tell me a stroy")
     ready.answer()
-    ready.session.replace_last("Tell me a story")
+    ready.session.edit(ready.session.last_user_message.id, "Tell me a story")
     assert ready.session.title == "Tell me a story"
     ready.answer()
     ready.session.rename(ready.session.conversation.id, "Mine")
-    ready.session.replace_last("Another")
+    ready.session.edit(ready.session.last_user_message.id, "Another")
     assert ready.session.title == "Mine"
 
 

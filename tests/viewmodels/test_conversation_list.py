@@ -1,4 +1,5 @@
 import pytest
+from PySide6.QtCore import Qt
 
 from app.chat.message import Message, Role
 from app.chat.options import ChatOptions
@@ -14,6 +15,10 @@ def store(tmp_path):
 
 
 def titles(conversations: ConversationList) -> list[str]:
+    return [conversation.title for conversation in conversations.conversations]
+
+
+def rows(conversations: ConversationList) -> list[str]:
     return [conversations.index(row).data() for row in range(conversations.rowCount())]
 
 
@@ -23,8 +28,9 @@ def test_lists_the_newest_conversation_first(store, qtmodeltester):
     conversations = ConversationList(store)
     qtmodeltester.check(conversations)
     assert titles(conversations) == ["newer", "older"]
-    assert conversations.index(0).data(CONVERSATION_ROLE) == newer
-    assert conversations.row_of(newer.id) == 0
+    assert rows(conversations) == ["Today", "newer", "older"]
+    assert conversations.index(1).data(CONVERSATION_ROLE) == newer
+    assert conversations.row_of(newer.id) == 1
     assert conversations.row_of(99) is None
 
 
@@ -51,8 +57,32 @@ def test_search_looks_into_titles_and_messages(store):
     conversations.search(" lantern ")
     assert titles(conversations) == ["cat"]
     conversations.search("fox")
-    assert [conversations.conversation(0).id] == [fox.id]
+    assert [c.id for c in conversations.conversations] == [fox.id]
     conversations.search("nothing of the kind")
     assert conversations.rowCount() == 0
     conversations.search("")
-    assert conversations.rowCount() == 2
+    assert titles(conversations) == ["cat", "fox"]
+
+
+def test_headings_can_be_neither_chosen_nor_taken_for_conversations(store):
+    pinned = store.create_conversation("pinned", "", ChatOptions())
+    store.create_conversation("other", "", ChatOptions())
+    store.set_pinned(pinned.id, True)
+    conversations = ConversationList(store)
+    assert rows(conversations) == ["Pinned", "pinned", "Today", "other"]
+    assert conversations.flags(conversations.index(0)) == Qt.ItemFlag.NoItemFlags
+    assert conversations.conversation(0) is None
+    assert conversations.index(0).data(CONVERSATION_ROLE) is None
+    assert conversations.index(1).data(Qt.ItemDataRole.AccessibleDescriptionRole).startswith("Pinned. Today")
+
+
+def test_hidden_conversations_are_left_out_of_list_and_search(store):
+    one = store.create_conversation("fox one", "", ChatOptions())
+    store.create_conversation("fox two", "", ChatOptions())
+    conversations = ConversationList(store)
+    conversations.hide(frozenset({one.id}))
+    assert titles(conversations) == ["fox two"]
+    conversations.search("fox")
+    assert titles(conversations) == ["fox two"]
+    conversations.hide(frozenset())
+    assert titles(conversations) == ["fox two", "fox one"]

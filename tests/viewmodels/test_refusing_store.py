@@ -12,8 +12,8 @@ from tests.chat_parts import FIGURES
     [
         ("add user", "send"),
         ("add assistant", "send"),
-        ("add user", "replace_last"),
-        ("add assistant", "replace_last"),
+        ("add user", "edit"),
+        ("add assistant", "edit"),
         ("add assistant", "regenerate"),
     ],
 )
@@ -22,7 +22,12 @@ def test_a_turn_the_store_refuses_leaves_everything_as_it_was(ready, refused, co
     ready.answer()
     before, shown, asked = ready.stored(), ready.session.messages, len(ready.engine.sent)
     ready.store.refused = frozenset({refused})
-    again = ready.session.regenerate if command == "regenerate" else lambda: getattr(ready.session, command)("Next")
+    edited = ready.session.last_user_message.id
+    again = {
+        "send": lambda: ready.session.send("Next"),
+        "edit": lambda: ready.session.edit(edited, "Next"),
+        "regenerate": ready.session.regenerate,
+    }[command]
     assert again() is False
     assert ready.failures == [("disk full", "", "")]
     assert ready.stored() == before
@@ -32,7 +37,7 @@ def test_a_turn_the_store_refuses_leaves_everything_as_it_was(ready, refused, co
     ready.store.refused = frozenset()
     assert again()
     ready.answer("Second.")
-    said = {"send": ["Tell me a story", "Once upon a time.", "Next"], "replace_last": ["Next"]}
+    said = {"send": ["Tell me a story", "Once upon a time.", "Next"], "edit": ["Next"]}
     assert [text for _, text, _ in ready.stored()] == [*said.get(command, ["Tell me a story"]), "Second."]
 
 
