@@ -64,9 +64,9 @@ class MessageView(QWidget):
     def show_message(self, stored: StoredMessage) -> None:
         """Show a later version of the message; a text that is slow to draw is drawn less often while it grows."""
         self._stored = stored
-        self.setAccessibleName(
-            f"{'You' if stored.message.role is Role.USER else 'Nibble'}: {stored.message.text[:200]}"
-        )
+        name = f"{'You' if stored.message.role is Role.USER else 'Nibble'}: {stored.message.text[:200]}"
+        self.setAccessibleName(name)
+        self.text.setAccessibleName(name)
         if stored.state is not MessageState.STREAMING:
             self._later.stop()
             self._render()

@@ -40,6 +40,7 @@ class SettingsDialog(QDialog):
         scroll = QScrollArea()
         scroll.setObjectName("settings_scroll")
         scroll.setAccessibleName("Settings")
+        scroll.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # Tab goes to the controls inside
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setWidgetResizable(True)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

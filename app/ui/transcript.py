@@ -33,6 +33,7 @@ class Transcript(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setWidgetResizable(True)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # the texts inside take Tab; their keys scroll
         quieten(self)
         self._messages: tuple[StoredMessage, ...] = ()
         self._views: dict[int, MessageView] = {}
