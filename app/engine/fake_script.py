@@ -6,7 +6,8 @@ STAGE is `load`, `prefill`, `decode` or `measure`:
     [prefill-ms 20]   take 20 ms for every prefill step (8 words)    [tokens 300]     reply with 300 tokens
     [token-ms 20]     take 20 ms for every token                     [markdown]       reply with a list, code, a table
     [load-ms 200]     take 200 ms for every loading step             [part 5]         int4 parts from fp16 at token 5
-    [measure-ms 20]   take 20 ms for every step of measuring
+    [measure-ms 20]   take 20 ms for every step of measuring         [markdown 900]   the same, some 900 characters long
+    [context 9000]    in a folder's name: a context limit of 9000 tokens
     [fail STAGE]      raise a NibbleError                            [defect STAGE]   raise an unexpected exception
     [abort STAGE]     abort the process (SIGABRT)                    [exit STAGE]     end the process with code 3
     [hang STAGE]      hang, deaf to Cancel and Quit                  [garbage STAGE]  send a line that is no event

@@ -14,8 +14,10 @@ from app.ui.scroll_bar import quieten
 from app.ui.theme import GAP, WIDE
 
 COLUMN_WIDTH = 760
-MESSAGES_SHOWN = 50
-"""Messages of an old conversation that are built at first, and with every press of "Show earlier messages"."""
+MESSAGES_SHOWN = 20
+"""Messages of an old conversation that are built at first, several screens of them: building all takes seconds."""
+EARLIER_SHOWN = 50
+"""Messages that every press of "Show earlier messages" adds."""
 END_SLACK = 24
 
 
@@ -129,7 +131,7 @@ class Transcript(QScrollArea):
 
     def _show_earlier(self) -> None:
         hidden = len(self._messages) - len(self._views)
-        batch = self._messages[max(0, hidden - MESSAGES_SHOWN) : hidden]
+        batch = self._messages[max(0, hidden - EARLIER_SHOWN) : hidden]
         made = {stored.id: self._make(stored) for stored in batch}
         for i, view in enumerate(made.values()):
             self._stack.insertWidget(1 + i, view)
