@@ -143,6 +143,20 @@ async def settings(program: Program) -> QWidget:
     return dialog
 
 
+async def big_text(program: Program) -> None:
+    """Show a conversation with text half as big again."""
+    program.models.session.open(1)
+    program.models.settings.zoom(5)
+
+
+async def settings_big(program: Program) -> QWidget:
+    """Show the settings in the same size, no larger than the window."""
+    dialog = await settings(program)
+    program.models.settings.zoom(5)
+    dialog.resize(QSize(600, 860).boundedTo(program.window.size()))
+    return dialog
+
+
 async def options(program: Program) -> QWidget:
     """Show one chat's settings."""
     program.window.actions_.options.trigger()
@@ -229,6 +243,8 @@ SCENES = (
     ("other-model", other_model),
     ("failed", failed),
     ("settings", settings),
+    ("big-text", big_text),
+    ("settings-big", settings_big),
     ("options", options),
     ("about", about),
     ("compare", compare),

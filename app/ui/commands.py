@@ -1,7 +1,6 @@
 """The commands that open a dialog or another window."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Qt, QUrl
@@ -11,7 +10,7 @@ from PySide6.QtWidgets import QApplication, QDialog, QMainWindow, QWidget
 from app.chat.figures import ReplyFigures
 from app.chat.options import ChatOptions
 from app.errors import NibbleError
-from app.settings.schema import Settings
+from app.settings.schema import Settings, with_fields_of
 from app.ui import prompts
 from app.ui.about_dialog import AboutDialog
 from app.ui.compare_window import CompareWindow
@@ -72,6 +71,7 @@ class Commands(QObject):
         """Open the settings."""
         dialog = SettingsDialog(self._models.settings.settings, self._window)
         dialog.applied.connect(self._apply)
+        self._models.settings.changed.connect(dialog.show_settings)
         self._show(dialog)
 
     def show_options(self) -> None:
@@ -145,7 +145,7 @@ class Commands(QObject):
     def _apply(self, settings: Settings) -> None:
         # The dialog holds the settings as they were when it opened; only what it edits is taken from it.
         now = self._models.settings.settings
-        self._models.settings.replace(replace(now, chat=settings.chat))
+        self._models.settings.replace(with_fields_of(now, settings))
 
     def _set_options(self, options: ChatOptions) -> None:
         self._models.session.set_options(options)

@@ -1,6 +1,6 @@
 """Where the person writes: a field that grows, one button that sends or stops, and a line that says what goes on."""
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import QEvent, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QTextCursor
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
 
@@ -43,6 +43,12 @@ class MessageEdit(QPlainTextEdit):
                 self.send_asked.emit()
         else:
             super().keyPressEvent(event)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Grow and shrink with the size of the text."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.FontChange:
+            self._fit()
 
     def _fit(self) -> None:
         lines = max(1, min(LINES_SHOWN, round(self.document().size().height())))

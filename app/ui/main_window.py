@@ -20,6 +20,7 @@ from app.ui.controls import NoticeBar, Page
 from app.ui.empty_state import EmptyState
 from app.ui.header import Header, StarterNote
 from app.ui.live_panel import LivePanel
+from app.ui.look import Look
 from app.ui.menus import build_menus
 from app.ui.scroll_bar import quieten
 from app.ui.sidebar import Sidebar
@@ -63,6 +64,7 @@ class MainWindow(QMainWindow):
         for area in self.panel.findChildren(QScrollArea):
             quieten(area)
         self.actions_ = build_menus(self)
+        self.look = Look(models.settings, self)
         self.commands = Commands(self, models, self.composer, self.notice)
         self._lay_out()
         self._connect_session()
@@ -138,6 +140,7 @@ class MainWindow(QMainWindow):
         self._models.model.failed.connect(self._show_load_failure)
         self._models.model.opened.connect(self._forget_load_failure)
         self._models.settings.changed.connect(self._show_panel)
+        self._models.settings.changed.connect(self._enable_actions)
 
     def _connect_controls(self) -> None:
         session, commands = self._session, self.commands
@@ -183,6 +186,9 @@ class MainWindow(QMainWindow):
             (actions.quality, commands.measure_quality),
             (actions.rename, commands.rename_open),
             (actions.delete, commands.delete_open),
+            (actions.bigger, lambda: self._models.settings.zoom(1)),
+            (actions.smaller, lambda: self._models.settings.zoom(-1)),
+            (actions.usual_size, lambda: self._models.settings.zoom(0)),
             (actions.about, commands.show_about),
         ]
         for action, call in pairs:
@@ -303,6 +309,8 @@ class MainWindow(QMainWindow):
         actions.compare.setEnabled(self._models.model.facts is not None)
         actions.quality.setEnabled(self._models.model.facts is not None)
         actions.export.setEnabled(bool(self._models.stats.rows))
+        for action, steps in ((actions.bigger, 1), (actions.smaller, -1), (actions.usual_size, 0)):
+            action.setEnabled(self._models.settings.can_zoom(steps))
         actions.rename.setEnabled(stored)
         actions.delete.setEnabled(stored)
 

@@ -95,8 +95,7 @@ def _style_blocks(document: QTextDocument, palette: QPalette) -> None:
         if _is_code(block):
             cursor.mergeBlockFormat(_code_format(block))
             _select_block(cursor, block)
-            fixed = QTextCharFormat()
-            fixed.setFontFamilies([code_font().family()])
+            fixed = _fixed(document)
             cursor.mergeCharFormat(fixed)
         else:
             spaced = QTextBlockFormat()
@@ -119,7 +118,7 @@ def _style_spans(document: QTextDocument, block: QTextBlock, palette: QPalette) 
         form = fragment.charFormat()
         changed = QTextCharFormat()
         if form.fontFixedPitch():
-            changed.setFontFamilies([code_font().family()])
+            changed = _fixed(document)
             changed.setBackground(QBrush(code_background(palette)))
         elif form.isAnchor():
             changed.setForeground(QBrush(mix(accent(palette), palette.color(QPalette.ColorRole.Text), 0.25)))
@@ -129,6 +128,17 @@ def _style_spans(document: QTextDocument, block: QTextBlock, palette: QPalette) 
         cursor.setPosition(fragment.position())
         cursor.setPosition(fragment.position() + fragment.length(), QTextCursor.MoveMode.KeepAnchor)
         cursor.mergeCharFormat(changed)
+
+
+def _fixed(document: QTextDocument) -> QTextCharFormat:
+    """Return the look of code: the system's fixed-pitch font in the size of the text around it."""
+    form, font = QTextCharFormat(), document.defaultFont()
+    form.setFontFamilies([code_font().family()])
+    if font.pointSizeF() > 0:
+        form.setFontPointSize(font.pointSizeF())
+    else:
+        form.setProperty(QTextFormat.Property.FontPixelSize, font.pixelSize())
+    return form
 
 
 def _code_format(block: QTextBlock) -> QTextBlockFormat:

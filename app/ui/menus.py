@@ -36,6 +36,9 @@ class Actions:
     rename: QAction
     delete: QAction
     panel: QAction
+    bigger: QAction
+    smaller: QAction
+    usual_size: QAction
     about: QAction
 
 
@@ -96,6 +99,11 @@ def build_menus(window: QMainWindow) -> Actions:
     view = menu("view", "View")
     panel = command(view, "panel", "Live Panel", "Ctrl+Alt+I")
     panel.setCheckable(True)
+    view.addSeparator()
+    bigger = command(view, "bigger", "Bigger Text")
+    bigger.setShortcuts([QKeySequence("Ctrl++"), QKeySequence("Ctrl+=")])  # the sign needs Shift on many keyboards
+    smaller = command(view, "smaller", "Smaller Text", "Ctrl+-")
+    usual_size = command(view, "usual_size", "Usual Text Size", "Ctrl+0")
 
     about = command(menu("help", "Help"), "about", "About Nibble", role=roles.AboutRole)
     return Actions(
@@ -123,5 +131,8 @@ def build_menus(window: QMainWindow) -> Actions:
         rename=rename,
         delete=delete,
         panel=panel,
+        bigger=bigger,
+        smaller=smaller,
+        usual_size=usual_size,
         about=about,
     )

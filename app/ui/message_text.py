@@ -97,10 +97,12 @@ class MessageText(QTextBrowser):
         return QTextEdit.focusNextPrevChild(self, forward)
 
     def changeEvent(self, event: QEvent) -> None:
-        """Draw anew in the colours of another palette."""
+        """Draw anew in the colours of another palette, or in another size."""
         super().changeEvent(event)
-        if event.type() == QEvent.Type.PaletteChange and self._markdown:
+        if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.FontChange) and self._markdown:
             self.show_markdown(self._markdown)
+        elif event.type() == QEvent.Type.FontChange:
+            self._fit()
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Draw the backgrounds of code, then the text."""

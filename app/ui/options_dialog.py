@@ -6,6 +6,7 @@ from PySide6.QtWidgets import QDialog, QFrame, QScrollArea, QVBoxLayout, QWidget
 from app.chat.options import ChatOptions
 from app.ui.close_box import CloseBox
 from app.ui.options_editor import OptionsEditor
+from app.ui.scroll_bar import quieten
 from app.ui.theme import GAP, WIDE, SubtleLabel
 
 
@@ -36,6 +37,7 @@ class OptionsDialog(QDialog):
         scroll.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # Tab goes to the controls inside
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setWidgetResizable(True)
+        quieten(scroll)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setWidget(page)
         buttons = CloseBox(self, "options")
