@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QSize
 from PySide6.QtGui import QColor, QPalette
-from PySide6.QtWidgets import QApplication, QWidget
+from PySide6.QtWidgets import QApplication, QSpinBox, QWidget
 from qasync import QEventLoop
 
 from app.chat.message import Message, Role
@@ -176,7 +176,8 @@ async def compare(program: Program) -> QWidget:
     window = program.window.findChild(CompareWindow)
     done = asyncio.get_running_loop().create_future()
     window.compared.connect(lambda _: done.set_result(None))
-    window.resize(window.sizeHint())
+    window.resize(window.sizeHint().boundedTo(program.window.size()))
+    window.findChild(QSpinBox, "compare_rounds").setValue(3)
     window.start()
     await done
     return window

@@ -19,7 +19,7 @@ from app.ui.controls import NoticeBar
 from app.ui.options_dialog import OptionsDialog
 from app.ui.quality_window import QualityWindow
 from app.ui.settings_dialog import SettingsDialog
-from app.viewmodels.compare_run import CompareResult
+from app.viewmodels.compare_table import CompareResult
 from app.viewmodels.models import Models
 from app.viewmodels.session_stats import COMPARISON_TITLE
 
@@ -151,8 +151,9 @@ class Commands(QObject):
         self._models.session.set_options(options)
 
     def _note_comparison(self, result: CompareResult) -> None:
-        for finished in (result.fp16, result.int4):
-            self._models.stats.add(COMPARISON_TITLE, finished.figures)
+        for one in result.all_rounds:
+            for figures in (one.fp16, one.int4):
+                self._models.stats.add(COMPARISON_TITLE, figures)
 
     def _ask_export(
         self,

@@ -12,6 +12,7 @@ from PySide6.QtWidgets import (
     QLabel,
     QPlainTextEdit,
     QPushButton,
+    QSpinBox,
     QSplitter,
     QTableWidget,
     QTableWidgetItem,
@@ -23,17 +24,17 @@ from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions
 from app.engine.protocol import Finished
 from app.ui.reply_column import ReplyColumn
+from app.ui.scroll_bar import quieten
 from app.ui.theme import GAP, WIDE, SubtleLabel, figure_font, scaled_font
-from app.viewmodels.compare_run import (
-    ORDER,
-    ComparableEngine,
+from app.viewmodels.compare_run import MOST_ROUNDS, ORDER, ComparableEngine, CompareRun
+from app.viewmodels.compare_table import (
     CompareResult,
     CompareRow,
-    CompareRun,
     compare_rows,
     conditions_text,
     markdown_table,
     parting_text,
+    rounds_text,
     summary_text,
     unmeasured_rows,
 )
@@ -48,7 +49,7 @@ class CompareWindow(QDialog):
     compared = Signal(object)
     """CompareResult, when both replies are written."""
     export_requested = Signal(object)
-    """tuple[ReplyFigures, ReplyFigures]: fp16's, then int4's."""
+    """list[ReplyFigures]: of every round fp16's, then int4's."""
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class CompareWindow(QDialog):
             column.clear()
         self._show_rows(unmeasured_rows())
         self._note.setText("")
-        self._run.start((Message(Role.USER, prompt),), self._options, self._greedy.isChecked())
+        self._run.start((Message(Role.USER, prompt),), self._options, self._greedy.isChecked(), self._rounds.value())
         self._show_readiness()
 
     def stop(self) -> None:
@@ -127,6 +128,15 @@ class CompareWindow(QDialog):
         self._greedy.setChecked(True)
         self._greedy.setToolTip("Always take the likeliest token: the same prompt gives the same replies every time.")
         self._greedy.setAccessibleDescription(self._greedy.toolTip())
+        self._rounds = QSpinBox()
+        self._rounds.setObjectName("compare_rounds")
+        self._rounds.setAccessibleName("Rounds")
+        self._rounds.setRange(1, MOST_ROUNDS)
+        self._rounds.setSuffix(" ×")
+        self._rounds.setToolTip(
+            f"Run it so many times, 1 to {MOST_ROUNDS}: the table then shows medians, with the least and the most."
+        )
+        self._rounds.setAccessibleDescription(self._rounds.toolTip())
         self._conditions = SubtleLabel(factor=0.92)
         self._conditions.setObjectName("compare_conditions")
         self._button = _button("compare_run", "Run")
@@ -144,6 +154,10 @@ class CompareWindow(QDialog):
         controls = QHBoxLayout()
         controls.setSpacing(WIDE)
         controls.addWidget(self._greedy)
+        repeat = QLabel("Repeat")
+        repeat.setBuddy(self._rounds)
+        controls.addWidget(repeat)
+        controls.addWidget(self._rounds)
         controls.addWidget(self._conditions, 1)
         controls.addWidget(self._button)
         replies = QSplitter(Qt.Orientation.Horizontal)
@@ -205,7 +219,7 @@ class CompareWindow(QDialog):
         self._result = result
         self._show_rows(compare_rows(result))
         sentence = parting_text(result)
-        self._note.setText(sentence)
+        self._note.setText(f"{sentence} {rounds_text(result)}".rstrip())
         parting = result.comparison.first_different_char
         if parting is not None:
             for column in self._columns.values():
@@ -228,7 +242,7 @@ class CompareWindow(QDialog):
 
     def _ask_export(self) -> None:
         if self._result is not None:
-            self.export_requested.emit((self._result.fp16.figures, self._result.int4.figures))
+            self.export_requested.emit([f for one in self._result.all_rounds for f in (one.fp16, one.int4)])
 
     def _show_readiness(self) -> None:
         running = self._run.is_running
@@ -237,6 +251,7 @@ class CompareWindow(QDialog):
         self._button.setEnabled(running or bool(self._prompt.toPlainText().strip()))
         self._prompt.setReadOnly(running)
         self._greedy.setEnabled(not running)
+        self._rounds.setEnabled(not running)
         self._copy.setEnabled(self._result is not None)
         self._export.setEnabled(self._result is not None)
 
@@ -273,10 +288,13 @@ def _table() -> QTableWidget:
     table.setWordWrap(False)
     table.setTabKeyNavigation(False)
     table.setFont(figure_font(table.font()))
+    quieten(table)
     table.verticalHeader().hide()
     table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + GAP)
     header = table.horizontalHeader()
     header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+    for j in (0, len(HEADINGS) - 1):  # what is left over goes to the figures, which have their spread beside them
+        header.setSectionResizeMode(j, QHeaderView.ResizeMode.ResizeToContents)
     header.setHighlightSections(False)
     for j, heading in enumerate(HEADINGS):
         side = Qt.AlignmentFlag.AlignRight if j else Qt.AlignmentFlag.AlignLeft
