@@ -21,10 +21,12 @@ from app.log import start_logging
 from app.paths import Paths, default_paths
 from app.resources import icon_path, starter_model_path
 from app.settings.file import load_settings
+from app.store.comparisons import ComparisonFile
 from app.store.store import Store
 from app.ui.main_window import MainWindow
 from app.ui.quit_filter import QuitFilter
 from app.viewmodels.chat_session import ChatSession
+from app.viewmodels.comparisons import Comparisons
 from app.viewmodels.conversation_list import ConversationList
 from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.models import Models
@@ -45,13 +47,18 @@ class Program:
         self.engine = EngineClient(command)
         settings = SettingsModel(loaded.settings, paths.settings_file)
         model = OpenModel(self.engine, settings, starter_path)
+        comparisons = ComparisonFile(paths.comparisons)
+        if not self.store.notice:  # where the conversations were moved aside, theirs are kept
+            comparisons.prune({conversation.id for conversation in self.store.conversations()})
+        stats = SessionStats(self.engine)
         self.models = Models(
             engine=self.engine,
             model=model,
             session=ChatSession(self.engine, model, self.store, settings),
             conversations=ConversationList(self.store),
             settings=settings,
-            stats=SessionStats(self.engine),
+            stats=stats,
+            comparisons=Comparisons(comparisons, stats),
         )
         geometry = QSettings(str(paths.config / "window.ini"), QSettings.Format.IniFormat)
         self.window = MainWindow(self.models, geometry)

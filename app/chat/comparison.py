@@ -40,6 +40,23 @@ class Round:
     int4: ReplyFigures
 
 
+@dataclass(frozen=True, slots=True)
+class KeptComparison:
+    """A comparison as it is kept and exported."""
+
+    conversation_id: int | None
+    """The conversation it was made beside; None for one without messages, in which case it lasts for the session."""
+    made_at: str
+    """UTC, ISO 8601."""
+    prompt: str
+    conditions: str
+    """The settings of both replies, in words."""
+    fp16_text: str
+    int4_text: str
+    comparison: Comparison
+    rounds: tuple[Round, ...]
+
+
 def median_figures(rounds: Sequence[ReplyFigures]) -> ReplyFigures:
     """Return one mode's figures, with the median over all rounds of what is measured anew in each."""
     return _over(rounds, statistics.median)

@@ -21,7 +21,6 @@ from app.ui.quality_window import QualityWindow
 from app.ui.settings_dialog import SettingsDialog
 from app.viewmodels.compare_table import CompareResult
 from app.viewmodels.models import Models
-from app.viewmodels.session_stats import COMPARISON_TITLE
 
 LINK_SCHEMES = ("http", "https", "mailto")
 
@@ -87,12 +86,17 @@ class Commands(QObject):
         if facts is None:
             return
         last = session.last_user_message
-        prompt = self._composer.text.strip() or (last.message.text if last is not None else "")
+        draft = self._composer.text.strip()
+        prompt = draft or (last.message.text if last is not None else "")
         window = CompareWindow(self._models.engine, facts.name, session.options, prompt, self._window)
-        window.compared.connect(self._note_comparison)
+        conversation_id = None if session.conversation is None else session.conversation.id
+        window.compared.connect(lambda result: self._keep_comparison(window, result, conversation_id))
         window.export_requested.connect(
             lambda replies: self._ask_export(window, replies, window.show_note, window.show_note)
         )
+        kept = None if draft else self._models.comparisons.latest(conversation_id)
+        if kept is not None:
+            window.show_kept(kept)
         self._show(window)
 
     def measure_quality(self) -> None:
@@ -150,10 +154,11 @@ class Commands(QObject):
     def _set_options(self, options: ChatOptions) -> None:
         self._models.session.set_options(options)
 
-    def _note_comparison(self, result: CompareResult) -> None:
-        for one in result.all_rounds:
-            for figures in (one.fp16, one.int4):
-                self._models.stats.add(COMPARISON_TITLE, figures)
+    def _keep_comparison(self, window: CompareWindow, result: CompareResult, conversation_id: int | None) -> None:
+        try:
+            self._models.comparisons.keep(result, window.prompt, window.conditions, conversation_id)
+        except NibbleError as error:
+            window.show_note(error.message, error.hint)
 
     def _ask_export(
         self,

@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from app.chat.comparison import KeptComparison
 from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions
 from app.engine.protocol import Finished
@@ -38,6 +39,7 @@ from app.viewmodels.compare_table import (
     summary_text,
     unmeasured_rows,
 )
+from app.viewmodels.comparisons import kept_text, result_of
 
 RUN_KEYS = QKeySequence("Ctrl+Return")
 HEADINGS = ("Figure", "fp16", "int4", "Difference")
@@ -75,7 +77,7 @@ class CompareWindow(QDialog):
 
     def start(self) -> None:
         """Run the prompt through both modes; ignored while a run is under way or the prompt is empty."""
-        prompt = self._prompt.toPlainText().strip()
+        prompt = self.prompt
         if self._run.is_running or not prompt:
             return
         self._result = None
@@ -85,6 +87,26 @@ class CompareWindow(QDialog):
         self._note.setText("")
         self._run.start((Message(Role.USER, prompt),), self._options, self._greedy.isChecked(), self._rounds.value())
         self._show_readiness()
+
+    @property
+    def prompt(self) -> str:
+        """The prompt as it stands."""
+        return self._prompt.toPlainText().strip()
+
+    @property
+    def conditions(self) -> str:
+        """Under which settings both replies are written, in words."""
+        return self._conditions.text()
+
+    def show_kept(self, kept: KeptComparison) -> None:
+        """Show a comparison made earlier, until the next run."""
+        self._prompt.setPlainText(kept.prompt)
+        result = result_of(kept)
+        for mode, reply in ((CacheMode.FP16, result.fp16), (CacheMode.INT4, result.int4)):
+            self._columns[mode].clear()
+            self._columns[mode].set_text(reply.text)
+            self._finish_column(mode, reply)
+        self._show_result(result, f"{kept_text(kept)} {kept.conditions}")
 
     def stop(self) -> None:
         """Stop the run; what was written stays."""
@@ -216,16 +238,19 @@ class CompareWindow(QDialog):
         self._columns[mode].set_caption(summary_text(reply.figures))
 
     def _finish(self, result: CompareResult) -> None:
+        self._show_result(result)
+        self.compared.emit(result)
+
+    def _show_result(self, result: CompareResult, before: str = "") -> None:
         self._result = result
         self._show_rows(compare_rows(result))
         sentence = parting_text(result)
-        self._note.setText(f"{sentence} {rounds_text(result)}".rstrip())
+        self._note.setText(" ".join(part for part in (before, sentence, rounds_text(result)) if part))
         parting = result.comparison.first_different_char
         if parting is not None:
             for column in self._columns.values():
                 column.mark(parting, sentence)
         self._show_readiness()
-        self.compared.emit(result)
 
     def _fail(self, message: str, hint: str) -> None:
         self.show_note(message, hint)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from app.viewmodels.chat_session import ChatSession
+from app.viewmodels.comparisons import Comparisons
 from app.viewmodels.conversation_list import ConversationList
 from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.open_model import OpenModel
@@ -20,3 +21,4 @@ class Models:
     conversations: ConversationList
     settings: SettingsModel
     stats: SessionStats
+    comparisons: Comparisons

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 
+from app.chat.comparison import KeptComparison
 from app.chat.figures import ReplyFigures
 from app.errors import NibbleError
 from app.stats.export import export_rows
@@ -24,6 +25,7 @@ class SessionStats(QObject):
         super().__init__(parent)
         self._engine = engine
         self._session = Session()
+        self._comparisons: list[KeptComparison] = []
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -35,12 +37,22 @@ class SessionStats(QObject):
         self._session.add(Row(chat_title, figures))
         self.changed.emit()
 
+    def add_comparison(self, kept: KeptComparison) -> None:
+        """Note a comparison: a row for each of its replies, and for an export the whole of it."""
+        self._comparisons.append(kept)
+        for one in kept.rounds:
+            for figures in (one.fp16, one.int4):
+                self.add(COMPARISON_TITLE, figures)
+
     def export(self, path: Path, replies: Sequence[ReplyFigures] | None = None) -> None:
-        """Write the two replies of a comparison, or all rows, as CSV or JSON by the suffix of `path`.
+        """Write the replies of a comparison, or all rows and comparisons, as CSV or JSON by the suffix of `path`.
 
         Raises NibbleError.
         """
         if self._engine.machine is None:
             raise NibbleError("The engine has not started yet, so there is nothing to export.")
-        rows = self.rows if replies is None else [Row(COMPARISON_TITLE, figures) for figures in replies]
-        export_rows(path, rows, self._engine.machine)
+        rows, comparisons = self.rows, self._comparisons
+        if replies is not None:
+            rows = tuple(Row(COMPARISON_TITLE, figures) for figures in replies)
+            comparisons = [kept for kept in comparisons if kept.rounds[0].fp16 in replies]
+        export_rows(path, rows, self._engine.machine, comparisons)
