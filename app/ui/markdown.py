@@ -55,20 +55,23 @@ class CodeBlock:
     text: str
 
 
-def write_markdown(document: QTextDocument, text: str, palette: QPalette) -> list[CodeBlock]:
-    """Replace the document by `text`, read as markdown; return its code blocks."""
+def write_markdown(document: QTextDocument, text: str, palette: QPalette, *, is_first: bool = True) -> list[CodeBlock]:
+    """Replace the document by `text`, read as markdown; return its code blocks.
+
+    `is_first` is False for a piece that is to stand below another.
+    """
     document.setMarkdown(text, FEATURES)
     cursor = QTextCursor(document)
     cursor.beginEditBlock()
     _replace_images(document)
-    _style_blocks(document, palette)
+    _style_blocks(document, palette, is_first=is_first)
     for frame in document.rootFrame().childFrames():
         if isinstance(frame, QTextTable):
             _style_table(frame, palette)
     cursor.endEditBlock()
     found = _code_blocks(document)
     for code in found:
-        _colour(document, code, palette)
+        colour_code(document, code, palette)
     return found
 
 
@@ -88,7 +91,7 @@ def _replace_images(document: QTextDocument) -> None:
         block = block.next()
 
 
-def _style_blocks(document: QTextDocument, palette: QPalette) -> None:
+def _style_blocks(document: QTextDocument, palette: QPalette, *, is_first: bool) -> None:
     block = document.begin()
     while block.isValid():
         cursor = QTextCursor(block)
@@ -101,7 +104,7 @@ def _style_blocks(document: QTextDocument, palette: QPalette) -> None:
             spaced = QTextBlockFormat()
             spaced.setLineHeight(LINE_HEIGHT_PERCENT, QTextBlockFormat.LineHeightTypes.ProportionalHeight.value)
             if level := block.blockFormat().headingLevel():
-                spaced.setTopMargin(12 if block.blockNumber() else 0)
+                spaced.setTopMargin(0 if is_first and block.blockNumber() == 0 else 12)
                 spaced.setBottomMargin(4)
                 _select_block(cursor, block)
                 heading = QTextCharFormat()
@@ -190,7 +193,8 @@ def _code_blocks(document: QTextDocument) -> list[CodeBlock]:
     return found
 
 
-def _colour(document: QTextDocument, code: CodeBlock, palette: QPalette) -> None:
+def colour_code(document: QTextDocument, code: CodeBlock, palette: QPalette) -> None:
+    """Draw a code block in the colours of its language, where that is known."""
     try:
         lexer = get_lexer_by_name(code.language, stripnl=False, ensurenl=False) if code.language else None
     except ClassNotFound:

@@ -17,6 +17,7 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QFrame, QSizePolicy, QTextBrowser, QTextEdit, QWidget
 
 from app.ui.controls import RADIUS, SignButton
+from app.ui.growing_markdown import GrowingMarkdown
 from app.ui.markdown import CODE_PADDING, CodeBlock, code_background, write_markdown
 
 _PLAIN = Qt.KeyboardModifier.NoModifier
@@ -30,6 +31,7 @@ class MessageText(QTextBrowser):
         super().__init__(parent)
         self._markdown = ""
         self._code: list[CodeBlock] = []
+        self._growing = GrowingMarkdown(self.document())
         self._copy_buttons: list[SignButton] = []
         self.setOpenLinks(False)
         self.setFrameShape(QFrame.Shape.NoFrame)
@@ -44,12 +46,16 @@ class MessageText(QTextBrowser):
         """The blocks of code in the text."""
         return tuple(self._code)
 
-    def show_markdown(self, text: str) -> None:
-        """Show `text` as markdown; a selection stays where it was."""
+    def show_markdown(self, text: str, *, is_growing: bool = False) -> None:
+        """Show `text` as markdown; a selection stays where it was. While it grows only its end is read anew."""
         self._markdown = text
         cursor = self.textCursor()
         anchor, position = cursor.anchor(), cursor.position()
-        self._code = write_markdown(self.document(), text, self.palette())
+        if is_growing:
+            self._code = self._growing.write(text, self.palette())
+        else:
+            self._growing.forget()
+            self._code = write_markdown(self.document(), text, self.palette())
         if anchor != position:
             end = self.document().characterCount() - 1
             kept = self.textCursor()

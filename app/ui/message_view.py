@@ -124,7 +124,7 @@ class MessageView(QWidget):
         if message.role is Role.USER:
             self.text.show_plain(message.text)
         else:
-            self.text.show_markdown(message.text)
+            self.text.show_markdown(message.text, is_growing=self._stored.state is MessageState.STREAMING)
         self._render_cost_s = time.perf_counter() - started_s
 
     def _show_footer(self) -> None:
