@@ -116,8 +116,9 @@ class MessageText(QTextBrowser):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(code_background(self.palette()))
-        for code in self._code:
-            painter.drawRoundedRect(self._area_of(code), RADIUS, RADIUS)
+        for area in map(self._area_of, self._code):
+            if area.intersects(QRectF(event.rect())):
+                painter.drawRoundedRect(area, RADIUS, RADIUS)
         painter.end()
         super().paintEvent(event)
 
