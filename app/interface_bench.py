@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 WINDOW_SIZE = (1180, 760)
 FRAME_S = 1 / 60
-BEAT_MS = 4
+BEAT_MS = 10
 """How often the loop is asked whether it is there."""
 SEARCHES = ("lantern", "in the garden", "zzz")
 PARTS = ("stream", "open", "list")

@@ -9,7 +9,7 @@ from PySide6.QtGui import QPalette, QTextCharFormat, QTextCursor, QTextDocument,
 
 from app.ui.markdown import CodeBlock, colour_code, write_markdown
 
-FREEZE_AFTER = 1500
+FREEZE_AFTER = 500
 """Characters that are read anew before what is finished of them is frozen."""
 _BREAK = re.compile(r"\n\n(?=#|[^\W\d_])")
 """An empty line before a heading or a paragraph: nothing that stands above it goes on below it, outside of code."""
