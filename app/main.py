@@ -22,12 +22,14 @@ from app.paths import Paths, default_paths
 from app.resources import icon_path, starter_model_path
 from app.settings.file import load_settings
 from app.stats.history import SessionHistory
+from app.store.comparisons import ComparisonFile
 from app.store.store import Store
 from app.ui.main_window import MainWindow
 from app.ui.quit_filter import QuitFilter
 from app.viewmodels.attachments import Attachments
 from app.viewmodels.cache_course import CacheCourse
 from app.viewmodels.chat_session import ChatSession
+from app.viewmodels.comparisons import Comparisons
 from app.viewmodels.conversation_list import ConversationList
 from app.viewmodels.deletions import Deletions
 from app.viewmodels.engine_client import EngineClient
@@ -51,6 +53,10 @@ class Program:
         model = OpenModel(self.engine, settings, starter_path)
         session = ChatSession(self.engine, model, self.store, settings)
         conversations = ConversationList(self.store)
+        comparisons = ComparisonFile(paths.comparisons)
+        if not self.store.notice:  # where the conversations were moved aside, theirs are kept
+            comparisons.prune({conversation.id for conversation in self.store.conversations()})
+        stats = SessionStats(self.engine, SessionHistory(paths.sessions))
         self.models = Models(
             engine=self.engine,
             model=model,
@@ -60,7 +66,8 @@ class Program:
             attachments=Attachments(self.engine, model),
             deletions=Deletions(session, conversations),
             settings=settings,
-            stats=SessionStats(self.engine, SessionHistory(paths.sessions)),
+            stats=stats,
+            comparisons=Comparisons(comparisons, stats),
         )
         geometry = QSettings(str(paths.config / "window.ini"), QSettings.Format.IniFormat)
         self.window = MainWindow(self.models, geometry)

@@ -37,6 +37,11 @@ class Paths:
         return self.data / "sessions"
 
     @property
+    def comparisons(self) -> Path:
+        """Comparisons kept with conversations, a line each."""
+        return self.data / "comparisons.jsonl"
+
+    @property
     def settings_file(self) -> Path:
         """What the person has set for the whole app."""
         return self.config / "settings.json"

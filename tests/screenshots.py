@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QSize
 from PySide6.QtGui import QColor, QPalette
-from PySide6.QtWidgets import QApplication, QComboBox, QWidget
+from PySide6.QtWidgets import QApplication, QComboBox, QSpinBox, QWidget
 from qasync import QEventLoop
 
 from app.chat.figures import CacheFigures
@@ -206,6 +206,20 @@ async def settings(program: Program) -> QWidget:
     return dialog
 
 
+async def big_text(program: Program) -> None:
+    """Show a conversation with text half as big again."""
+    program.models.session.open(1)
+    program.models.settings.zoom(5)
+
+
+async def settings_big(program: Program) -> QWidget:
+    """Show the settings in the same size, no larger than the window."""
+    dialog = await settings(program)
+    program.models.settings.zoom(5)
+    dialog.resize(QSize(600, 860).boundedTo(program.window.size()))
+    return dialog
+
+
 async def options(program: Program) -> QWidget:
     """Show one chat's settings."""
     program.window.actions_.options.trigger()
@@ -225,7 +239,8 @@ async def compare(program: Program) -> QWidget:
     window = program.window.findChild(CompareWindow)
     done = asyncio.get_running_loop().create_future()
     window.compared.connect(lambda _: done.set_result(None))
-    window.resize(window.sizeHint())
+    window.resize(window.sizeHint().boundedTo(program.window.size()))
+    window.findChild(QSpinBox, "compare_rounds").setValue(3)
     window.start()
     await done
     return window
@@ -326,6 +341,8 @@ SCENES = (
     ("other-model", other_model),
     ("failed", failed),
     ("settings", settings),
+    ("big-text", big_text),
+    ("settings-big", settings_big),
     ("options", options),
     ("about", about),
     ("compare", compare),

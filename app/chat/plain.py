@@ -1,8 +1,10 @@
 """Frozen values to JSON types and back, checked field by field. The protocol, the store and the settings use it."""
 
 import dataclasses
+import functools
 import types
 import typing
+from collections.abc import Hashable
 from enum import Enum
 from typing import Any
 
@@ -61,12 +63,17 @@ def _from_optional(hint: Any, value: Any, where: str) -> Any:
     return from_plain(inner, value, where)
 
 
+@functools.cache
+def _types_of(cls: Any) -> tuple[dict[str, Any], dict[str, "dataclasses.Field[Any]"]]:
+    """Return a dataclass's types and fields by name; an event is read for every token."""
+    return typing.get_type_hints(cls), {f.name: f for f in dataclasses.fields(cls)}
+
+
 def from_fields(cls: type[Any], value: Any, where: str) -> Any:
     """Build a `cls` from an object whose keys are its fields. Raises PlainError."""
     if not isinstance(value, dict):
         raise PlainError(f"{where}: expected an object, got {type(value).__name__}")
-    hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints, fields = _types_of(typing.cast(Hashable, cls))  # mypy does not know that classes are
     unknown = sorted(set(value) - set(fields))
     if unknown:
         raise PlainError(f"{where}: unknown field {unknown[0]!r}")

@@ -21,6 +21,7 @@ from app.chat.figures import CacheFigures, MachineFacts, MemoryFigures, ModelFac
 from app.chat.message import Message, Role
 from app.chat.options import GROUP_SIZES, CacheMode, ChatOptions
 from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
+from app.engine.fake_answer import MARKDOWN, WORDS, long_answer
 from app.engine.fake_quality import measure_fake
 from app.engine.fake_script import Script
 from app.engine.footprint import process_footprint
@@ -49,24 +50,6 @@ WEIGHT_BYTES = 2_000_000
 PROGRESS_INTERVAL_S = 0.25
 END_OF_TEXT = 0
 FP16_ROW_BYTES = LAYERS * 2 * KV_HEADS * HEAD_SIZE * 2
-WORDS = ("the", "a", "fox", "lantern", "river", "garden", "child", "song", "boat", "walked", "found", "kept", "once")
-MARKDOWN = """# A heading
-
-Some *emphasis*, some `code` and a [link](https://example.org).
-
-- first
-- second
-
-```python
-def double(x: int) -> int:
-    return 2 * x
-```
-
-| bits | bytes |
-|-----:|------:|
-| 4 | 36 |
-| 16 | 128 |
-"""
 
 
 @dataclass(slots=True)
@@ -156,7 +139,7 @@ class FakeEngine:
             parameters=1_000_000,
             weight_bytes=WEIGHT_BYTES,
             layers=LAYERS,
-            context_limit_tokens=CONTEXT_LIMIT,
+            context_limit_tokens=script.number("context", CONTEXT_LIMIT),
             compute_dtype="float16",
             int4_layers=LAYERS,
             notes=(),
@@ -231,9 +214,10 @@ class _Reply:
 
     def write(self) -> None:
         """Prefill, decode, finish."""
-        if len(self._prompt) >= CONTEXT_LIMIT:
+        most = self._model.context_limit_tokens
+        if len(self._prompt) >= most:
             raise NibbleError(
-                f"The conversation has {len(self._prompt)} tokens; this model reads at most {CONTEXT_LIMIT}.",
+                f"The conversation has {len(self._prompt)} tokens; this model reads at most {most}.",
                 "Start a new chat, or shorten this one.",
             )
         reason = "cancelled" if not self._prefill() else self._decode()
@@ -261,7 +245,7 @@ class _Reply:
     def _decode(self) -> str:
         """Write tokens; return the finish reason."""
         shown_s = 0.0
-        limit = min(self._request.options.sampling.max_tokens, CONTEXT_LIMIT - len(self._prompt))
+        limit = min(self._request.options.sampling.max_tokens, self._model.context_limit_tokens - len(self._prompt))
         for index, word in enumerate(self._words()):
             if index >= limit:
                 return "length"
@@ -285,7 +269,8 @@ class _Reply:
         sampling = self._request.options.sampling
         prompt_text = self._request.messages[-1].text
         if "markdown" in self._script.found:
-            yield from _words(MARKDOWN)
+            length = self._script.found["markdown"]
+            yield from _words(long_answer(int(length)) if length else MARKDOWN)
             return
         seed = 0 if sampling.temperature == 0 else self._seed
         if thoughts := self._script.number("think", 0):
@@ -330,7 +315,7 @@ class _Reply:
             prefill_tokens_per_s=self._prefill_speed(),
             decode_tokens_per_s=self._decode_speed(elapsed_s),
             elapsed_s=elapsed_s,
-            context_limit_tokens=CONTEXT_LIMIT,
+            context_limit_tokens=self._model.context_limit_tokens,
             seed=self._seed,
             temperature=sampling.temperature,
             top_p=sampling.top_p,

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any
 
 from app.chat.options import GROUP_SIZES, CacheMode, ChatOptions
@@ -14,6 +14,15 @@ RECENT_MODELS = 8
 
 Value = str | int | float | None
 """What one field can hold; a cache mode is a str too. None means that it is left open."""
+
+
+class Appearance(StrEnum):
+    """Light or dark."""
+
+    SYSTEM = "system"
+    """As the system has it, also when that changes."""
+    LIGHT = "light"
+    DARK = "dark"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +36,9 @@ class Settings:
     recent_model_paths: tuple[str, ...] = ()
     """Most recent first, at most `RECENT_MODELS`."""
     show_panel: bool = True
+    appearance: Appearance = Appearance.SYSTEM
+    text_size_percent: int = 100
+    """Of the system's own size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,8 @@ class Field:
     unit: str = ""
     choices: tuple[Value, ...] = ()
     """Where not empty, the only values allowed."""
+    words: tuple[str, ...] = ()
+    """How the choices are called, where not by their values."""
 
 
 def value_of(settings: Settings, key: str) -> Any:
@@ -94,6 +108,27 @@ def field(key: str) -> Field:
     return _BY_KEY[key]
 
 
+def stepped(settings: Settings, key: str, steps: int) -> Settings:
+    """Return `settings` with a number moved by whole steps, within its bounds."""
+    one = field(key)
+    low, high = one.minimum or 0, one.maximum or 0
+    moved = value_of(settings, key) + steps * (one.step or 1)
+    held = min(high, max(low, moved))
+    return with_value(settings, key, round(held) if isinstance(one.default, int) else held)
+
+
+def is_default(settings: Settings) -> bool:
+    """Tell whether every field has its default."""
+    return all(value_of(settings, one.key) == one.default for one in FIELDS)
+
+
+def with_fields_of(settings: Settings, other: Settings) -> Settings:
+    """Return `settings` with what a person can set taken from `other`."""
+    for one in FIELDS:
+        settings = with_value(settings, one.key, value_of(other, one.key))
+    return settings
+
+
 def _shown(value: Value) -> str:
     if value is None:
         return "none"
@@ -111,6 +146,24 @@ def _default(key: str) -> Any:
 
 
 FIELDS: tuple[Field, ...] = (
+    Field(
+        key="appearance",
+        label="Appearance",
+        help="Light or dark windows. System: as the system has it, also when that changes at sunset.",
+        default=_default("appearance"),
+        choices=tuple(Appearance),
+        words=("System", "Light", "Dark"),
+    ),
+    Field(
+        key="text_size_percent",
+        label="Text size",
+        help="The size of all text, against the system's own. View > Bigger Text and Smaller Text change it too.",
+        default=_default("text_size_percent"),
+        minimum=70,
+        maximum=200,
+        step=10,
+        unit="%",
+    ),
     Field(
         key="chat.cache_mode",
         label="KV cache",

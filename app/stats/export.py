@@ -12,9 +12,12 @@ from datetime import UTC, datetime
 from enum import Enum
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from app import __version__
+from app.chat.comparison import KeptComparison, median_figures
 from app.chat.figures import MachineFacts
+from app.chat.plain import plain_fields
 from app.errors import NibbleError
 from app.paths import replace_text
 from app.stats.session import Row
@@ -112,8 +115,12 @@ MACHINE_COLUMNS = (
 """Where it was measured: last in every line of a CSV file, once in a JSON file; sources are read from MachineFacts."""
 
 
-def export_rows(path: Path, rows: Sequence[Row], machine: MachineFacts) -> None:
+def export_rows(
+    path: Path, rows: Sequence[Row], machine: MachineFacts, comparisons: Sequence[KeptComparison] = ()
+) -> None:
     """Write one line a reply, as CSV, JSON or Markdown by the suffix of `path`; an old file is replaced whole.
+
+    JSON has the comparisons too: prompt, both texts, where they part, the medians of all rounds.
 
     Raises NibbleError for another suffix and where the file cannot be written.
     """
@@ -121,7 +128,7 @@ def export_rows(path: Path, rows: Sequence[Row], machine: MachineFacts) -> None:
         case ".csv":
             replace_text(path, _csv_text(rows, machine))
         case ".json":
-            replace_text(path, _json_text(rows, machine))
+            replace_text(path, _json_text(rows, machine, comparisons))
         case ".md":
             replace_text(path, _markdown_text(rows, machine))
         case suffix:
@@ -141,13 +148,14 @@ def _csv_text(rows: Sequence[Row], machine: MachineFacts) -> str:
     return text.getvalue()
 
 
-def _json_text(rows: Sequence[Row], machine: MachineFacts) -> str:
+def _json_text(rows: Sequence[Row], machine: MachineFacts, comparisons: Sequence[KeptComparison]) -> str:
     data = {
         "nibble": __version__,
         "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {c.name: _cell(machine, c) for c in MACHINE_COLUMNS},
         "columns": {c.name: c.description for c in (*COLUMNS, *MACHINE_COLUMNS)},
         "replies": [{c.name: _cell(row, c) for c in COLUMNS} for row in rows],
+        "comparisons": [_comparison(kept) for kept in comparisons],
     }
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -171,6 +179,27 @@ def _markdown_cell(cell: Cell) -> str:
     if isinstance(cell, float):
         return f"{cell:.4g}"
     return " ".join(str(cell).split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def _comparison(kept: KeptComparison) -> dict[str, Any]:
+    """Return a comparison with its medians in the words of the columns; the rounds themselves are among the replies."""
+    medians = {
+        "fp16": median_figures([one.fp16 for one in kept.rounds]),
+        "int4": median_figures([one.int4 for one in kept.rounds]),
+    }
+    return {
+        "made_at_utc": kept.made_at,
+        "prompt": kept.prompt,
+        "conditions": kept.conditions,
+        "fp16_text": kept.fp16_text,
+        "int4_text": kept.int4_text,
+        **plain_fields(kept.comparison),
+        "rounds": len(kept.rounds),
+        "medians": {
+            mode: {c.name: _cell(Row("", figures), c) for c in COLUMNS if c.name != "chat_title"}
+            for mode, figures in medians.items()
+        },
+    }
 
 
 def _cell(owner: Row | MachineFacts, column: Column) -> Cell:

@@ -1,10 +1,11 @@
 """About Nibble: what it is, and what it runs on."""
 
 from PySide6.QtCore import Qt, qVersion
-from PySide6.QtWidgets import QDialog, QDialogButtonBox, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QLabel, QVBoxLayout, QWidget
 
 from app import __version__
 from app.chat.figures import MachineFacts
+from app.ui.close_box import CloseBox
 from app.ui.theme import GAP, WIDE, SubtleLabel, scaled_font
 
 
@@ -24,8 +25,7 @@ class AboutDialog(QDialog):
         versions.setObjectName("about_versions")
         versions.setAccessibleName("Versions")
         versions.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
-        buttons.rejected.connect(self.reject)
+        buttons = CloseBox(self, "about")
         column = QVBoxLayout(self)
         column.setContentsMargins(2 * WIDE, 2 * WIDE, 2 * WIDE, WIDE)
         column.setSpacing(GAP)

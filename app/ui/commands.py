@@ -1,7 +1,6 @@
 """The commands that open a dialog or another window."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Qt, QUrl
@@ -11,7 +10,7 @@ from PySide6.QtWidgets import QApplication, QDialog, QMainWindow, QWidget
 from app.chat.figures import ReplyFigures
 from app.chat.options import ChatOptions
 from app.errors import NibbleError
-from app.settings.schema import Settings
+from app.settings.schema import Settings, with_fields_of
 from app.store.store import Conversation
 from app.ui import prompts
 from app.ui.about_dialog import AboutDialog
@@ -22,9 +21,8 @@ from app.ui.options_dialog import OptionsDialog
 from app.ui.quality_window import QualityWindow
 from app.ui.settings_dialog import SettingsDialog
 from app.ui.stats_window import StatsWindow
-from app.viewmodels.compare_run import CompareResult
+from app.viewmodels.compare_table import CompareResult
 from app.viewmodels.models import Models
-from app.viewmodels.session_stats import COMPARISON_TITLE
 
 LINK_SCHEMES = ("http", "https", "mailto")
 
@@ -92,6 +90,7 @@ class Commands(QObject):
         """Open the settings."""
         dialog = SettingsDialog(self._models.settings.settings, self._window)
         dialog.applied.connect(self._apply)
+        self._models.settings.changed.connect(dialog.show_settings)
         self._show(dialog)
 
     def show_options(self) -> None:
@@ -107,12 +106,17 @@ class Commands(QObject):
         if facts is None:
             return
         last = session.last_user_message
-        prompt = self._composer.text.strip() or (last.message.text if last is not None else "")
+        draft = self._composer.text.strip()
+        prompt = draft or (last.message.text if last is not None else "")
         window = CompareWindow(self._models.engine, facts.name, session.options, prompt, self._window)
-        window.compared.connect(self._note_comparison)
+        conversation_id = None if session.conversation is None else session.conversation.id
+        window.compared.connect(lambda result: self._keep_comparison(window, result, conversation_id))
         window.export_requested.connect(
             lambda replies: self._ask_export(window, replies, window.show_note, window.show_note)
         )
+        kept = None if draft else self._models.comparisons.latest(conversation_id)
+        if kept is not None:
+            window.show_kept(kept)
         self._show(window)
 
     def measure_quality(self) -> None:
@@ -177,14 +181,16 @@ class Commands(QObject):
     def _apply(self, settings: Settings) -> None:
         # The dialog holds the settings as they were when it opened; only what it edits is taken from it.
         now = self._models.settings.settings
-        self._models.settings.replace(replace(now, chat=settings.chat))
+        self._models.settings.replace(with_fields_of(now, settings))
 
     def _set_options(self, options: ChatOptions) -> None:
         self._models.session.set_options(options)
 
-    def _note_comparison(self, result: CompareResult) -> None:
-        for finished in (result.fp16, result.int4):
-            self._models.stats.add(COMPARISON_TITLE, finished.figures)
+    def _keep_comparison(self, window: CompareWindow, result: CompareResult, conversation_id: int | None) -> None:
+        try:
+            self._models.comparisons.keep(result, window.prompt, window.conditions, conversation_id)
+        except NibbleError as error:
+            window.show_note(error.message, error.hint)
 
     def _ask_export(
         self,

@@ -12,6 +12,7 @@ from PySide6.QtWidgets import (
     QLabel,
     QPlainTextEdit,
     QPushButton,
+    QSpinBox,
     QSplitter,
     QTableWidget,
     QTableWidgetItem,
@@ -19,24 +20,26 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from app.chat.comparison import KeptComparison
 from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions
 from app.engine.protocol import Finished
 from app.ui.reply_column import ReplyColumn
+from app.ui.scroll_bar import quieten
 from app.ui.theme import GAP, WIDE, SubtleLabel, figure_font, scaled_font
-from app.viewmodels.compare_run import (
-    ORDER,
-    ComparableEngine,
+from app.viewmodels.compare_run import MOST_ROUNDS, ORDER, ComparableEngine, CompareRun
+from app.viewmodels.compare_table import (
     CompareResult,
     CompareRow,
-    CompareRun,
     compare_rows,
     conditions_text,
     markdown_table,
     parting_text,
+    rounds_text,
     summary_text,
     unmeasured_rows,
 )
+from app.viewmodels.comparisons import kept_text, result_of
 
 RUN_KEYS = QKeySequence("Ctrl+Return")
 HEADINGS = ("Figure", "fp16", "int4", "Difference")
@@ -48,7 +51,7 @@ class CompareWindow(QDialog):
     compared = Signal(object)
     """CompareResult, when both replies are written."""
     export_requested = Signal(object)
-    """tuple[ReplyFigures, ReplyFigures]: fp16's, then int4's."""
+    """list[ReplyFigures]: of every round fp16's, then int4's."""
 
     def __init__(
         self,
@@ -74,7 +77,7 @@ class CompareWindow(QDialog):
 
     def start(self) -> None:
         """Run the prompt through both modes; ignored while a run is under way or the prompt is empty."""
-        prompt = self._prompt.toPlainText().strip()
+        prompt = self.prompt
         if self._run.is_running or not prompt:
             return
         self._result = None
@@ -82,8 +85,28 @@ class CompareWindow(QDialog):
             column.clear()
         self._show_rows(unmeasured_rows())
         self._note.setText("")
-        self._run.start((Message(Role.USER, prompt),), self._options, self._greedy.isChecked())
+        self._run.start((Message(Role.USER, prompt),), self._options, self._greedy.isChecked(), self._rounds.value())
         self._show_readiness()
+
+    @property
+    def prompt(self) -> str:
+        """The prompt as it stands."""
+        return self._prompt.toPlainText().strip()
+
+    @property
+    def conditions(self) -> str:
+        """Under which settings both replies are written, in words."""
+        return self._conditions.text()
+
+    def show_kept(self, kept: KeptComparison) -> None:
+        """Show a comparison made earlier, until the next run."""
+        self._prompt.setPlainText(kept.prompt)
+        result = result_of(kept)
+        for mode, reply in ((CacheMode.FP16, result.fp16), (CacheMode.INT4, result.int4)):
+            self._columns[mode].clear()
+            self._columns[mode].set_text(reply.text)
+            self._finish_column(mode, reply)
+        self._show_result(result, f"{kept_text(kept)} {kept.conditions}")
 
     def stop(self) -> None:
         """Stop the run; what was written stays."""
@@ -127,6 +150,15 @@ class CompareWindow(QDialog):
         self._greedy.setChecked(True)
         self._greedy.setToolTip("Always take the likeliest token: the same prompt gives the same replies every time.")
         self._greedy.setAccessibleDescription(self._greedy.toolTip())
+        self._rounds = QSpinBox()
+        self._rounds.setObjectName("compare_rounds")
+        self._rounds.setAccessibleName("Rounds")
+        self._rounds.setRange(1, MOST_ROUNDS)
+        self._rounds.setSuffix(" ×")
+        self._rounds.setToolTip(
+            f"Run it so many times, 1 to {MOST_ROUNDS}: the table then shows medians, with the least and the most."
+        )
+        self._rounds.setAccessibleDescription(self._rounds.toolTip())
         self._conditions = SubtleLabel(factor=0.92)
         self._conditions.setObjectName("compare_conditions")
         self._button = _button("compare_run", "Run")
@@ -144,6 +176,10 @@ class CompareWindow(QDialog):
         controls = QHBoxLayout()
         controls.setSpacing(WIDE)
         controls.addWidget(self._greedy)
+        repeat = QLabel("Repeat")
+        repeat.setBuddy(self._rounds)
+        controls.addWidget(repeat)
+        controls.addWidget(self._rounds)
         controls.addWidget(self._conditions, 1)
         controls.addWidget(self._button)
         replies = QSplitter(Qt.Orientation.Horizontal)
@@ -202,16 +238,19 @@ class CompareWindow(QDialog):
         self._columns[mode].set_caption(summary_text(reply.figures))
 
     def _finish(self, result: CompareResult) -> None:
+        self._show_result(result)
+        self.compared.emit(result)
+
+    def _show_result(self, result: CompareResult, before: str = "") -> None:
         self._result = result
         self._show_rows(compare_rows(result))
         sentence = parting_text(result)
-        self._note.setText(sentence)
+        self._note.setText(" ".join(part for part in (before, sentence, rounds_text(result)) if part))
         parting = result.comparison.first_different_char
         if parting is not None:
             for column in self._columns.values():
                 column.mark(parting, sentence)
         self._show_readiness()
-        self.compared.emit(result)
 
     def _fail(self, message: str, hint: str) -> None:
         self.show_note(message, hint)
@@ -228,7 +267,7 @@ class CompareWindow(QDialog):
 
     def _ask_export(self) -> None:
         if self._result is not None:
-            self.export_requested.emit((self._result.fp16.figures, self._result.int4.figures))
+            self.export_requested.emit([f for one in self._result.all_rounds for f in (one.fp16, one.int4)])
 
     def _show_readiness(self) -> None:
         running = self._run.is_running
@@ -237,6 +276,7 @@ class CompareWindow(QDialog):
         self._button.setEnabled(running or bool(self._prompt.toPlainText().strip()))
         self._prompt.setReadOnly(running)
         self._greedy.setEnabled(not running)
+        self._rounds.setEnabled(not running)
         self._copy.setEnabled(self._result is not None)
         self._export.setEnabled(self._result is not None)
 
@@ -273,10 +313,13 @@ def _table() -> QTableWidget:
     table.setWordWrap(False)
     table.setTabKeyNavigation(False)
     table.setFont(figure_font(table.font()))
+    quieten(table)
     table.verticalHeader().hide()
     table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + GAP)
     header = table.horizontalHeader()
     header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+    for j in (0, len(HEADINGS) - 1):  # what is left over goes to the figures, which have their spread beside them
+        header.setSectionResizeMode(j, QHeaderView.ResizeMode.ResizeToContents)
     header.setHighlightSections(False)
     for j, heading in enumerate(HEADINGS):
         side = Qt.AlignmentFlag.AlignRight if j else Qt.AlignmentFlag.AlignLeft

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import QMimeData, Qt, Signal
+from PySide6.QtCore import QEvent, QMimeData, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QTextCursor
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
 
@@ -61,6 +61,12 @@ class MessageEdit(QPlainTextEdit):
             self.files_given.emit(paths)
         else:
             super().insertFromMimeData(source)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Grow and shrink with the size of the text."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.FontChange:
+            self._fit()
 
     def _fit(self) -> None:
         lines = max(1, min(LINES_SHOWN, round(self.document().size().height())))

@@ -34,6 +34,9 @@ class LivePanel(QWidget):
         self._headline.setAccessibleName("What the cache saves")
         self._headline.setFont(scaled_font(self._headline.font(), 1.35, bold=True))
         self._headline.setWordWrap(True)
+        self._headline.setTextInteractionFlags(
+            Qt.TextInteractionFlag.TextSelectableByMouse | Qt.TextInteractionFlag.TextSelectableByKeyboard
+        )
         self._mode = _quiet("panel_mode", "How the cache is held")
         self._status = _quiet("panel_status", "What the engine is doing")
         self._notes = _quiet("panel_layer_notes", "Why layers are not int4")
@@ -144,6 +147,7 @@ class LivePanel(QWidget):
         scroll = QScrollArea(self)
         scroll.setObjectName("panel_scroll")
         scroll.setAccessibleName("Live figures")
+        scroll.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # Tab goes to the headline inside, whose keys scroll
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setWidgetResizable(True)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

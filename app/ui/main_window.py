@@ -23,6 +23,7 @@ from app.ui.file_drop import FileDrop
 from app.ui.find_bar import FindBar
 from app.ui.header import Header, StarterNote
 from app.ui.live_panel import LivePanel
+from app.ui.look import Look
 from app.ui.menus import build_menus
 from app.ui.scroll_bar import quieten
 from app.ui.sidebar import Sidebar
@@ -69,6 +70,7 @@ class MainWindow(QMainWindow):
         for area in self.panel.findChildren(QScrollArea):
             quieten(area)
         self.actions_ = build_menus(self)
+        self.look = Look(models.settings, self)
         self.commands = Commands(self, models, self.composer, self.notice)
         self._lay_out()
         self._connect_session()
@@ -163,6 +165,7 @@ class MainWindow(QMainWindow):
         FileDrop(self).dropped.connect(attachments.add)
         self._models.deletions.offered.connect(self._offer_undo)
         self._models.deletions.ended.connect(self._withdraw_undo)
+        self._models.settings.changed.connect(self._enable_actions)
 
     def _connect_controls(self) -> None:
         session, commands = self._session, self.commands
@@ -218,6 +221,9 @@ class MainWindow(QMainWindow):
             (actions.rename, commands.rename_open),
             (actions.delete, commands.delete_open),
             (actions.undo_delete, self._models.deletions.undo),
+            (actions.bigger, lambda: self._models.settings.zoom(1)),
+            (actions.smaller, lambda: self._models.settings.zoom(-1)),
+            (actions.usual_size, lambda: self._models.settings.zoom(0)),
             (actions.about, commands.show_about),
             (actions.stats, commands.show_stats),
         ]
@@ -378,6 +384,8 @@ class MainWindow(QMainWindow):
         actions.quality.setEnabled(self._models.model.facts is not None)
         actions.export.setEnabled(bool(self._models.stats.rows))
         actions.copy_chat.setEnabled(bool(session.messages))
+        for action, steps in ((actions.bigger, 1), (actions.smaller, -1), (actions.usual_size, 0)):
+            action.setEnabled(self._models.settings.can_zoom(steps))
         actions.rename.setEnabled(stored)
         actions.delete.setEnabled(stored)
         actions.pin.setEnabled(stored)

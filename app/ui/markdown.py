@@ -101,7 +101,7 @@ def _dress(document: QTextDocument, first: QTextBlock, palette: QPalette) -> lis
     cursor.endEditBlock()
     found = _code_blocks(document, start)
     for code in found:
-        _colour(document, code, palette)
+        _colour_code(document, code, palette)
     return found
 
 
@@ -128,8 +128,7 @@ def _style_blocks(document: QTextDocument, start: int, palette: QPalette) -> Non
         if _is_code(block):
             cursor.mergeBlockFormat(_code_format(block))
             _select_block(cursor, block)
-            fixed = QTextCharFormat()
-            fixed.setFontFamilies([code_font().family()])
+            fixed = _fixed(document)
             cursor.mergeCharFormat(fixed)
         else:
             spaced = QTextBlockFormat()
@@ -155,7 +154,7 @@ def _style_spans(document: QTextDocument, block: QTextBlock, palette: QPalette) 
         form = fragment.charFormat()
         changed = QTextCharFormat()
         if form.fontFixedPitch():
-            changed.setFontFamilies([code_font().family()])
+            changed = _fixed(document)
             changed.setBackground(QBrush(code_background(palette)))
         elif form.isAnchor():
             changed.setForeground(QBrush(mix(accent(palette), palette.color(QPalette.ColorRole.Text), 0.25)))
@@ -165,6 +164,17 @@ def _style_spans(document: QTextDocument, block: QTextBlock, palette: QPalette) 
         cursor.setPosition(fragment.position())
         cursor.setPosition(fragment.position() + fragment.length(), QTextCursor.MoveMode.KeepAnchor)
         cursor.mergeCharFormat(changed)
+
+
+def _fixed(document: QTextDocument) -> QTextCharFormat:
+    """Return the look of code: the system's fixed-pitch font in the size of the text around it."""
+    form, font = QTextCharFormat(), document.defaultFont()
+    form.setFontFamilies([code_font().family()])
+    if font.pointSizeF() > 0:
+        form.setFontPointSize(font.pointSizeF())
+    else:
+        form.setProperty(QTextFormat.Property.FontPixelSize, font.pixelSize())
+    return form
 
 
 def _code_format(block: QTextBlock) -> QTextBlockFormat:
@@ -216,7 +226,8 @@ def _code_blocks(document: QTextDocument, start: int) -> list[CodeBlock]:
     return found
 
 
-def _colour(document: QTextDocument, code: CodeBlock, palette: QPalette) -> None:
+def _colour_code(document: QTextDocument, code: CodeBlock, palette: QPalette) -> None:
+    """Draw a code block in the colours of its language, where that is known."""
     try:
         lexer = get_lexer_by_name(code.language, stripnl=False, ensurenl=False) if code.language else None
     except ClassNotFound:

@@ -44,6 +44,9 @@ class Actions:
     undo_delete: QAction
     panel: QAction
     stats: QAction
+    bigger: QAction
+    smaller: QAction
+    usual_size: QAction
     about: QAction
 
 
@@ -113,6 +116,11 @@ def build_menus(window: QMainWindow) -> Actions:
     panel = command(view, "panel", "Live Panel", "Ctrl+Alt+I")
     panel.setCheckable(True)
     stats = command(view, "stats", "Session Stats…", "Ctrl+Alt+S")
+    view.addSeparator()
+    bigger = command(view, "bigger", "Bigger Text")
+    bigger.setShortcuts([QKeySequence("Ctrl++"), QKeySequence("Ctrl+=")])  # the sign needs Shift on many keyboards
+    smaller = command(view, "smaller", "Smaller Text", "Ctrl+-")
+    usual_size = command(view, "usual_size", "Usual Text Size", "Ctrl+0")
 
     about = command(menu("help", "Help"), "about", "About Nibble", role=roles.AboutRole)
     return Actions(
@@ -148,5 +156,8 @@ def build_menus(window: QMainWindow) -> Actions:
         undo_delete=undo_delete,
         panel=panel,
         stats=stats,
+        bigger=bigger,
+        smaller=smaller,
+        usual_size=usual_size,
         about=about,
     )

@@ -8,13 +8,14 @@ from typing import Any
 from PySide6.QtCore import QEvent, QRect, QRectF, Qt, QUrl
 from PySide6.QtGui import (
     QGuiApplication,
+    QKeyEvent,
     QPainter,
     QPaintEvent,
     QResizeEvent,
     QTextCursor,
     QWheelEvent,
 )
-from PySide6.QtWidgets import QFrame, QSizePolicy, QTextBrowser, QWidget
+from PySide6.QtWidgets import QFrame, QSizePolicy, QTextBrowser, QTextEdit, QWidget
 
 from app.ui.controls import RADIUS, SignButton
 from app.ui.markdown import CODE_PADDING, CodeBlock, append_markdown, code_background, cut_markdown, write_markdown
@@ -32,6 +33,9 @@ class _Settled:
 
 
 _NOTHING = _Settled("", 0, ())
+
+_PLAIN = Qt.KeyboardModifier.NoModifier
+SCROLL_KEYS = (Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown)
 
 
 class MessageText(QTextBrowser):
@@ -142,12 +146,27 @@ class MessageText(QTextBrowser):
         """Leave scrolling to the transcript."""
         event.ignore()
 
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Leave the keys that scroll to the transcript, unless they select text."""
+        if event.key() in SCROLL_KEYS and event.modifiers() in (_PLAIN, _PLAIN | Qt.KeyboardModifier.KeypadModifier):
+            event.ignore()
+        else:
+            super().keyPressEvent(event)
+
+    def focusNextPrevChild(self, forward: bool) -> bool:
+        """Go from link to link; but Tab on a button inside goes on, and does not turn to a link out of sight."""
+        if self.hasFocus():
+            return super().focusNextPrevChild(forward)
+        return QTextEdit.focusNextPrevChild(self, forward)
+
     def changeEvent(self, event: QEvent) -> None:
-        """Draw anew in the colours of another palette."""
+        """Draw anew in the colours of another palette, or in another size."""
         super().changeEvent(event)
-        if event.type() == QEvent.Type.PaletteChange and self._markdown:
+        if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.FontChange) and self._markdown:
             self._settled = _NOTHING
             self.show_markdown(self._markdown)
+        elif event.type() == QEvent.Type.FontChange:
+            self._fit()
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Draw the backgrounds of code, then the text."""
@@ -155,8 +174,9 @@ class MessageText(QTextBrowser):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(code_background(self.palette()))
-        for code in self._code:
-            painter.drawRoundedRect(self._area_of(code), RADIUS, RADIUS)
+        for area in map(self._area_of, self._code):
+            if area.intersects(QRectF(event.rect())):
+                painter.drawRoundedRect(area, RADIUS, RADIUS)
         painter.end()
         super().paintEvent(event)
 
@@ -198,7 +218,8 @@ class MessageText(QTextBrowser):
 
     def _place_copy_buttons(self) -> None:
         while len(self._copy_buttons) < len(self._code):
-            button = SignButton("copy", f"copy_code_{len(self._copy_buttons)}", "Copy this code", self.viewport())
+            name = f"{self.objectName()}_copy_code_{len(self._copy_buttons)}"
+            button = SignButton("copy", name, "Copy this code", self.viewport())
             button.clicked.connect(self._copier(len(self._copy_buttons)))
             self._copy_buttons.append(button)
         for i, button in enumerate(self._copy_buttons):

@@ -79,7 +79,9 @@ class MessageView(QWidget):
             self._parts = Parts(None, attached_in(stored.message.text).spoken)
         else:
             self._parts = parts_of(stored.message.text, is_growing=stored.state is MessageState.STREAMING)
-        self.setAccessibleName(f"{'You' if stored.message.role is Role.USER else 'Nibble'}: {self._parts.answer[:200]}")
+        name = f"{'You' if stored.message.role is Role.USER else 'Nibble'}: {self._parts.answer[:200]}"
+        self.setAccessibleName(name)
+        self.text.setAccessibleName(name)
         if stored.state is not MessageState.STREAMING:
             self._later.stop()
             self._render()

@@ -1,10 +1,12 @@
 """The settings of one chat."""
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QDialog, QDialogButtonBox, QFrame, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from app.chat.options import ChatOptions
+from app.ui.close_box import CloseBox
 from app.ui.options_editor import OptionsEditor
+from app.ui.scroll_bar import quieten
 from app.ui.theme import GAP, WIDE, SubtleLabel
 
 
@@ -32,13 +34,14 @@ class OptionsDialog(QDialog):
         scroll = QScrollArea()
         scroll.setObjectName("options_scroll")
         scroll.setAccessibleName("Chat settings")
+        scroll.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # Tab goes to the controls inside
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setWidgetResizable(True)
+        quieten(scroll)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setWidget(page)
-        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+        buttons = CloseBox(self, "options")
         buttons.setContentsMargins(WIDE, 0, WIDE, 0)
-        buttons.rejected.connect(self.reject)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, WIDE)
         column.setSpacing(GAP)

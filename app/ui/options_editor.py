@@ -1,6 +1,7 @@
-"""Edits one ChatOptions, by the fields' own words and bounds: a value out of bounds cannot be entered."""
+"""Edits settings by the fields' own words and bounds: a value out of bounds cannot be entered."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from PySide6.QtCore import QSignalBlocker, QTimer, Signal
@@ -21,28 +22,39 @@ from PySide6.QtWidgets import (
 
 from app.chat.options import CacheMode, ChatOptions
 from app.settings.schema import FIELDS, Field, Settings, value_of, with_value
-from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel
+from app.ui.theme import GAP, TIGHT, WIDE, Hairline, SubtleLabel, scaled_font
 
 TYPING_PAUSE_MS = 400
 """How long a pause in typing is before the text counts as entered."""
 
 NUMBER_WIDTH = 120
 
+CHAT_FIELDS = tuple(field for field in FIELDS if field.key.startswith("chat."))
+WINDOW_FIELDS = tuple(field for field in FIELDS if field not in CHAT_FIELDS)
 
-class OptionsEditor(QWidget):
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Fields that belong together, and what stands above them."""
+
+    fields: Sequence[Field]
+    title: str = ""
+    about: str = ""
+
+
+class FieldsEditor(QWidget):
     """One row a field: label, control, and a line that says what it does, its default and its bounds.
 
     A change is told at once by `changed`; text when typing pauses, and in any case before the editor is hidden.
     """
 
     changed = Signal(object)
-    """ChatOptions, all within their bounds."""
+    """Settings, all within their bounds."""
 
-    def __init__(self, options: ChatOptions, parent: QWidget | None = None) -> None:
+    def __init__(self, settings: Settings, sections: Sequence[Section], parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setObjectName("options_editor")
-        self.setAccessibleName("Chat settings")
-        self._options = options
+        self._settings = settings
+        self._fields = [field for section in sections for field in section.fields]
         self._controls: dict[str, QWidget] = {}
         self._show: dict[str, Callable[[Any], None]] = {}
         self._typing = QTimer(self)
@@ -55,21 +67,23 @@ class OptionsEditor(QWidget):
         form.setHorizontalSpacing(GAP)
         form.setVerticalSpacing(WIDE)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        for field in _chat_fields():
-            self._add_row(form, field)
-        self.set_options(options)
+        for section in sections:
+            self._add_heading(form, section)
+            for field in section.fields:
+                self._add_row(form, field)
+        self.set_settings(settings)
 
-    def options(self) -> ChatOptions:
+    def settings(self) -> Settings:
         """Return what is entered."""
-        return self._options
+        return self._settings
 
-    def set_options(self, options: ChatOptions) -> None:
-        """Show other options; `changed` stays silent."""
+    def set_settings(self, settings: Settings) -> None:
+        """Show other settings; `changed` stays silent."""
         self._typing.stop()
-        self._options = options
-        for field in _chat_fields():
+        self._settings = settings
+        for field in self._fields:
             with QSignalBlocker(self._controls[field.key]):
-                self._show[field.key](value_of(Settings(chat=options), field.key))
+                self._show[field.key](value_of(settings, field.key))
         self._enable()
 
     def flush(self) -> None:
@@ -87,6 +101,16 @@ class OptionsEditor(QWidget):
         """Lose nothing that was typed."""
         self.flush()
         super().hideEvent(event)
+
+    def _add_heading(self, form: QFormLayout, section: Section) -> None:
+        if form.rowCount():
+            form.addRow(Hairline())
+        if section.title:
+            title = QLabel(section.title)
+            title.setFont(scaled_font(title.font(), 1.15, bold=True))
+            form.addRow(title)
+        if section.about:
+            form.addRow(SubtleLabel(section.about))
 
     def _add_row(self, form: QFormLayout, field: Field) -> None:
         control = self._control(field)
@@ -130,8 +154,8 @@ class OptionsEditor(QWidget):
     def _choice(self, field: Field) -> QWidget:
         box = QComboBox()
         box.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
-        for choice in field.choices:
-            box.addItem(f"{choice} {field.unit}".rstrip(), choice)
+        for i, choice in enumerate(field.choices):
+            box.addItem(field.words[i] if field.words else f"{choice} {field.unit}".rstrip(), choice)
         box.currentIndexChanged.connect(lambda index: self._enter(field.key, field.choices[index]))
         self._show[field.key] = lambda value: box.setCurrentIndex(field.choices.index(value))
         return box
@@ -174,17 +198,48 @@ class OptionsEditor(QWidget):
                 self._enter(key, control.toPlainText())
 
     def _enter(self, key: str, value: object) -> None:
-        options = with_value(Settings(chat=self._options), key, value).chat
-        if options != self._options:
-            self._options = options
+        settings = with_value(self._settings, key, value)
+        if settings != self._settings:
+            self._settings = settings
             self._enable()
-            self.changed.emit(options)
+            self.changed.emit(settings)
 
     def _enable(self) -> None:
-        self._controls["chat.group_size"].setEnabled(self._options.cache_mode is CacheMode.INT4)
-        drawn = self._options.sampling.temperature > 0
-        for name in ("top_p", "top_k", "min_p", "seed"):
-            self._controls[f"chat.sampling.{name}"].setEnabled(drawn)
+        chat = self._settings.chat
+        without_effect = set() if chat.cache_mode is CacheMode.INT4 else {"chat.group_size"}
+        if chat.sampling.temperature == 0:
+            without_effect |= {f"chat.sampling.{name}" for name in ("top_p", "top_k", "min_p", "seed")}
+        for key, control in self._controls.items():
+            control.setEnabled(key not in without_effect)
+
+
+class OptionsEditor(QWidget):
+    """Edits the options of one chat."""
+
+    changed = Signal(object)
+    """ChatOptions, all within their bounds."""
+
+    def __init__(self, options: ChatOptions, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("options_editor")
+        self.setAccessibleName("Chat settings")
+        self._fields = FieldsEditor(Settings(chat=options), [Section(CHAT_FIELDS)])
+        self._fields.changed.connect(lambda settings: self.changed.emit(settings.chat))
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self._fields)
+
+    def options(self) -> ChatOptions:
+        """Return what is entered."""
+        return self._fields.settings().chat
+
+    def set_options(self, options: ChatOptions) -> None:
+        """Show other options; `changed` stays silent."""
+        self._fields.set_settings(Settings(chat=options))
+
+    def flush(self) -> None:
+        """Take what is typed but not yet entered."""
+        self._fields.flush()
 
 
 class SeedControl(QWidget):
@@ -228,7 +283,8 @@ def bounds_text(field: Field) -> str:
     parts = []
     if field.minimum is not None and field.maximum is not None:
         parts.append(f"{_shown(field.minimum)} to {_shown(field.maximum)} {field.unit}".rstrip())
-    parts.append(f"default {_shown(field.default)}")
+    words = dict(zip(field.choices, field.words, strict=False))
+    parts.append(f"default {words[field.default] if words else _shown(field.default)}")
     return ", ".join(parts)
 
 
@@ -249,7 +305,3 @@ def _whole_box(field: Field) -> QSpinBox:
     box.setKeyboardTracking(False)
     box.setFixedWidth(NUMBER_WIDTH)
     return box
-
-
-def _chat_fields() -> tuple[Field, ...]:
-    return tuple(field for field in FIELDS if field.key.startswith("chat."))

@@ -6,15 +6,17 @@ from pathlib import Path
 from PySide6.QtCore import Qt, QUrl
 from PySide6.QtWidgets import (
     QDialog,
-    QDialogButtonBox,
     QFileDialog,
     QInputDialog,
+    QLineEdit,
     QMessageBox,
     QPlainTextEdit,
+    QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
+from app.ui.close_box import CloseBox
 from app.ui.theme import code_font
 
 FILE_KINDS = {
@@ -85,6 +87,11 @@ def ask_title(parent: QWidget, title: str, then: Callable[[str], None]) -> None:
     dialog.setTextValue(title)
     dialog.setOkButtonText("Rename")
     dialog.textValueSelected.connect(then)
+    # Qt makes these parts; they are named as all controls are.
+    for line in dialog.findChildren(QLineEdit):
+        line.setObjectName("rename_title")
+    for button, name in zip(dialog.findChildren(QPushButton), ("rename_yes", "rename_cancel"), strict=True):
+        button.setObjectName(name)
     dialog.resize(380, dialog.sizeHint().height())
     _open(dialog)
 
@@ -99,7 +106,9 @@ def confirm(parent: QWidget, name: str, question: str, explanation: str, verb: s
     dialog.setInformativeText(explanation)
     yes = dialog.addButton(verb, QMessageBox.ButtonRole.AcceptRole)
     yes.setObjectName(f"{name}_yes")
-    dialog.setDefaultButton(dialog.addButton(QMessageBox.StandardButton.Cancel))
+    no = dialog.addButton(QMessageBox.StandardButton.Cancel)
+    no.setObjectName(f"{name}_cancel")
+    dialog.setDefaultButton(no)
     dialog.buttonClicked.connect(lambda button: then() if button is yes else None)
     _open(dialog)
 
@@ -126,11 +135,9 @@ def show_details(parent: QWidget, detail: str) -> None:
     text.setAccessibleName("Details")
     text.setReadOnly(True)
     text.setFont(code_font())
-    buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
-    buttons.rejected.connect(dialog.reject)
     column = QVBoxLayout(dialog)
     column.addWidget(text)
-    column.addWidget(buttons)
+    column.addWidget(CloseBox(dialog, "details"))
     dialog.resize(640, 360)
     _open(dialog)
 

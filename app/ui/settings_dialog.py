@@ -1,16 +1,20 @@
-"""The settings: what new chats start with. Changes apply at once; there is nothing to confirm."""
+"""The settings: how windows look, and what new chats start with. Changes apply at once; nothing is to be confirmed."""
 
 import sys
-from dataclasses import replace
 
 from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QDialog, QDialogButtonBox, QFrame, QScrollArea, QVBoxLayout, QWidget
 
-from app.chat.options import ChatOptions
-from app.settings.schema import Settings, checked
-from app.ui.options_editor import OptionsEditor
-from app.ui.theme import GAP, WIDE, SubtleLabel
+from app.settings.schema import Settings, checked, is_default, with_fields_of
+from app.ui.options_editor import CHAT_FIELDS, WINDOW_FIELDS, FieldsEditor, Section
+from app.ui.scroll_bar import quieten
+from app.ui.theme import GAP, WIDE
+
+SECTIONS = (
+    Section(WINDOW_FIELDS, "Windows"),
+    Section(CHAT_FIELDS, "New chats", "New chats start with these. Every chat can have its own."),
+)
 
 
 class SettingsDialog(QDialog):
@@ -25,23 +29,23 @@ class SettingsDialog(QDialog):
         self.setAccessibleName("Settings")
         self.setWindowTitle("Settings")
         self._settings = settings
-        about = SubtleLabel("New chats start with these. Every chat can have its own; changes apply at once.")
-        about.setObjectName("settings_about")
-        self._editor = OptionsEditor(settings.chat)
+        self._editor = FieldsEditor(settings, SECTIONS)
+        self._editor.setObjectName("settings_fields")
+        self._editor.setAccessibleName("Settings")
         self._editor.changed.connect(self._take)
-
         page = QWidget()
         column = QVBoxLayout(page)
         column.setContentsMargins(WIDE, WIDE, WIDE, WIDE)
         column.setSpacing(WIDE)
-        column.addWidget(about)
         column.addWidget(self._editor)
         column.addStretch(1)
         scroll = QScrollArea()
         scroll.setObjectName("settings_scroll")
         scroll.setAccessibleName("Settings")
+        scroll.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # Tab goes to the controls inside
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setWidgetResizable(True)
+        quieten(scroll)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setWidget(page)
 
@@ -53,10 +57,11 @@ class SettingsDialog(QDialog):
         self._show_reset()
 
     def show_settings(self, settings: Settings) -> None:
-        """Show settings that were changed elsewhere; `applied` stays silent."""
+        """Show settings that were changed elsewhere; `applied` stays silent, and what is being typed is left alone."""
+        is_news = with_fields_of(settings, self._settings) != settings
         self._settings = settings
-        self._editor.set_options(settings.chat)
-        self._show_reset()
+        if is_news:
+            self._show_fields()
 
     def sizeHint(self) -> QSize:
         """Return a size that shows all fields where the screen has room for them."""
@@ -67,11 +72,11 @@ class SettingsDialog(QDialog):
         buttons = QDialogButtonBox()
         buttons.setObjectName("settings_buttons")
         buttons.setContentsMargins(WIDE, 0, WIDE, 0)
-        self._reset = buttons.addButton("Reset to Defaults", QDialogButtonBox.ButtonRole.ResetRole)
+        self._reset = buttons.addButton("Restore Defaults", QDialogButtonBox.ButtonRole.ResetRole)
         self._reset.setObjectName("settings_reset")
-        self._reset.setAccessibleName("Reset to defaults")
+        self._reset.setAccessibleName("Restore defaults")
         self._reset.setAutoDefault(False)
-        self._reset.clicked.connect(self._reset_chat)
+        self._reset.clicked.connect(self._restore)
         if sys.platform != "darwin":  # on a Mac the title bar closes a settings window
             close = buttons.addButton(QDialogButtonBox.StandardButton.Close)
             close.setObjectName("settings_close")
@@ -80,14 +85,19 @@ class SettingsDialog(QDialog):
             buttons.rejected.connect(self.reject)
         return buttons
 
-    def _take(self, options: ChatOptions) -> None:
-        self._settings = checked(replace(self._settings, chat=options))
+    def _take(self, settings: Settings) -> None:
+        self._settings = checked(with_fields_of(self._settings, settings))
         self._show_reset()
         self.applied.emit(self._settings)
 
-    def _reset_chat(self) -> None:
-        self._editor.set_options(ChatOptions())
-        self._take(ChatOptions())
+    def _restore(self) -> None:
+        self._settings = with_fields_of(self._settings, Settings())
+        self._show_fields()
+        self.applied.emit(self._settings)
+
+    def _show_fields(self) -> None:
+        self._editor.set_settings(self._settings)
+        self._show_reset()
 
     def _show_reset(self) -> None:
-        self._reset.setEnabled(self._settings.chat != ChatOptions())
+        self._reset.setEnabled(not is_default(self._settings))

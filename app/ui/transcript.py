@@ -15,8 +15,10 @@ from app.ui.theme import GAP, WIDE
 from app.viewmodels.versions import Versions
 
 COLUMN_WIDTH = 760
-MESSAGES_SHOWN = 50
-"""Messages of an old conversation that are built at first, and with every press of "Show earlier messages"."""
+MESSAGES_SHOWN = 20
+"""Messages of an old conversation that are built at first, several screens of them: building all takes seconds."""
+EARLIER_SHOWN = 50
+"""Messages that every press of "Show earlier messages" adds."""
 END_SLACK = 24
 REVEAL_MARGIN = 80
 SETTLE_MS = 300
@@ -45,6 +47,7 @@ class Transcript(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setWidgetResizable(True)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # the texts inside take Tab; their keys scroll
         quieten(self)
         self._messages: tuple[StoredMessage, ...] = ()
         self._views: dict[int, MessageView] = {}
@@ -180,7 +183,7 @@ class Transcript(QScrollArea):
 
     def _show_earlier(self) -> None:
         hidden = len(self._messages) - len(self._views)
-        batch = self._messages[max(0, hidden - MESSAGES_SHOWN) : hidden]
+        batch = self._messages[max(0, hidden - EARLIER_SHOWN) : hidden]
         made = {stored.id: self._make(stored) for stored in batch}
         for i, view in enumerate(made.values()):
             self._stack.insertWidget(1 + i, view)

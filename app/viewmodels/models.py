@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from app.viewmodels.attachments import Attachments
 from app.viewmodels.cache_course import CacheCourse
 from app.viewmodels.chat_session import ChatSession
+from app.viewmodels.comparisons import Comparisons
 from app.viewmodels.conversation_list import ConversationList
 from app.viewmodels.deletions import Deletions
 from app.viewmodels.engine_client import EngineClient
@@ -26,3 +27,4 @@ class Models:
     attachments: Attachments
     settings: SettingsModel
     stats: SessionStats
+    comparisons: Comparisons

@@ -10,7 +10,7 @@ from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersisten
 from app.chat.quality import QualityReport, Spread, VariantQuality, csv_text, json_text
 from app.errors import NibbleError
 from app.paths import replace_text
-from app.viewmodels.compare_run import markdown_cell
+from app.viewmodels.compare_table import markdown_cell
 
 SORT_ROLE = int(Qt.ItemDataRole.UserRole)
 """What a column is sorted by."""

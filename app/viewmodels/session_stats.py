@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 
+from app.chat.comparison import KeptComparison
 from app.chat.figures import MachineFacts, ReplyFigures
 from app.errors import NibbleError
 from app.stats.export import export_rows
@@ -34,6 +35,8 @@ class ShownSession:
     rows: tuple[Row, ...]
     machine: MachineFacts | None
     notice: str = ""
+    comparisons: tuple[KeptComparison, ...] = ()
+    """Those of the session that is going on; earlier ones are kept with their conversations."""
 
 
 class SessionStats(QObject):
@@ -51,6 +54,7 @@ class SessionStats(QObject):
         self._history = history
         self._is_kept = True
         self._session = Session()
+        self._comparisons: list[KeptComparison] = []
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -80,7 +84,7 @@ class SessionStats(QObject):
     def session(self, name: str) -> ShownSession:
         """Return one session. Raises NibbleError where an earlier one cannot be read."""
         if name == THIS_SESSION or self._history is None:
-            return ShownSession(self.rows, self._engine.machine)
+            return ShownSession(self.rows, self._engine.machine, comparisons=tuple(self._comparisons))
         kept = self._history.read(name)
         return ShownSession(kept.rows, kept.machine, kept.notice)
 
@@ -89,16 +93,28 @@ class SessionStats(QObject):
         if self._history is not None and name != THIS_SESSION:
             self._history.delete(name)
 
+    def add_comparison(self, kept: KeptComparison) -> None:
+        """Note a comparison: a row for each of its replies, and for an export the whole of it."""
+        self._comparisons.append(kept)
+        for one in kept.rounds:
+            for figures in (one.fp16, one.int4):
+                self.add(COMPARISON_TITLE, figures)
+
     def export(self, path: Path, replies: Sequence[ReplyFigures] | None = None) -> None:
-        """Write the two replies of a comparison, or all rows, as CSV, JSON or Markdown by the suffix of `path`.
+        """Write the replies of a comparison, or all rows and comparisons, to `path`; its suffix says as what.
 
         Raises NibbleError.
         """
-        rows = self.rows if replies is None else tuple(Row(COMPARISON_TITLE, figures) for figures in replies)
-        self.export_session(path, ShownSession(rows, self._engine.machine))
+        if replies is None:
+            shown = self.session(THIS_SESSION)
+        else:
+            rows = tuple(Row(COMPARISON_TITLE, figures) for figures in replies)
+            kept = tuple(kept for kept in self._comparisons if kept.rounds[0].fp16 in replies)
+            shown = ShownSession(rows, self._engine.machine, comparisons=kept)
+        self.export_session(path, shown)
 
     def export_session(self, path: Path, session: ShownSession) -> None:
         """Write a session as CSV, JSON or Markdown by the suffix of `path`. Raises NibbleError."""
         if session.machine is None:
             raise NibbleError("The engine has not started yet, so there is nothing to export.")
-        export_rows(path, session.rows, session.machine)
+        export_rows(path, session.rows, session.machine, session.comparisons)

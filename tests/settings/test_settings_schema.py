@@ -6,7 +6,20 @@ import pytest
 
 from app.chat.options import CacheMode, ChatOptions
 from app.errors import NibbleError
-from app.settings.schema import FIELDS, RECENT_MODELS, Settings, checked, field, value_of, with_model, with_value
+from app.settings.schema import (
+    FIELDS,
+    RECENT_MODELS,
+    Appearance,
+    Settings,
+    checked,
+    field,
+    is_default,
+    stepped,
+    value_of,
+    with_fields_of,
+    with_model,
+    with_value,
+)
 
 NUMBERS = [f for f in FIELDS if f.minimum is not None]
 
@@ -21,7 +34,32 @@ def leaves(cls: type[Any], value: Any, prefix: str) -> list[str]:
 
 
 def test_every_chat_option_has_a_field() -> None:
-    assert sorted(f.key for f in FIELDS) == sorted(leaves(ChatOptions, ChatOptions(), "chat"))
+    chat = [f.key for f in FIELDS if f.key.startswith("chat.")]
+    assert sorted(chat) == sorted(leaves(ChatOptions, ChatOptions(), "chat"))
+    assert [f.key for f in FIELDS if f.key not in chat] == ["appearance", "text_size_percent"]
+
+
+def test_choices_with_words_have_one_each() -> None:
+    assert all(not f.words or len(f.words) == len(f.choices) for f in FIELDS)
+
+
+def test_steps_end_at_the_bounds_and_stay_whole_numbers() -> None:
+    size = field("text_size_percent")
+    assert stepped(Settings(), size.key, 1).text_size_percent == 110
+    assert stepped(Settings(), size.key, -2).text_size_percent == 80
+    for steps, bound in ((1000, size.maximum), (-1000, size.minimum)):
+        moved = stepped(Settings(), size.key, steps).text_size_percent
+        assert moved == bound
+        assert type(moved) is int
+
+
+def test_what_a_person_can_set_is_taken_and_nothing_else() -> None:
+    other = Settings(model_path="/models/b", appearance=Appearance.DARK, chat=ChatOptions(CacheMode.FP16))
+    here = Settings(model_path="/models/a", text_size_percent=150)
+    taken = with_fields_of(here, other)
+    assert taken == Settings(model_path="/models/a", appearance=Appearance.DARK, chat=ChatOptions(CacheMode.FP16))
+    assert not is_default(taken)
+    assert is_default(with_fields_of(taken, Settings()))
 
 
 def test_fields_explain_themselves_and_have_the_defaults_of_the_values() -> None:

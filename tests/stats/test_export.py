@@ -166,7 +166,7 @@ def test_json_is_complete_and_says_what_it_holds(tmp_path: Path) -> None:
     export_rows(path, [ROW, ROW], MACHINE)
     text = path.read_text(encoding="utf-8")
     data = json.loads(text)
-    assert list(data) == ["nibble", "exported_at", "machine", "columns", "replies"]
+    assert list(data) == ["nibble", "exported_at", "machine", "columns", "replies", "comparisons"]
     assert data["nibble"] == __version__
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", data["exported_at"])
     assert data["machine"] == {c.name: value_at(MACHINE, c.source) for c in MACHINE_COLUMNS}

@@ -397,3 +397,18 @@ def test_writes_together_take_effect_together_or_not_at_all(store: Store) -> Non
 def test_what_is_gone_has_an_error_of_its_own(store: Store) -> None:
     with pytest.raises(GoneError):
         store.update_message(99, text="", state=MessageState.COMPLETE)
+
+
+@pytest.mark.parametrize("word", ["100%", "a_b", "c\\d", "%", "_"])
+def test_signs_of_the_query_language_mean_themselves(store, word):
+    found = store.create_conversation(f"x{word}y", "", ChatOptions())
+    said = store.create_conversation("By its message", "", ChatOptions())
+    store.add_message(said.id, Message(Role.USER, f"Say {word}."))
+    store.create_conversation("100 aab cd", "", ChatOptions())
+    assert {c.id for c in store.search(word)} == {found.id, said.id}
+
+
+def test_a_search_returns_the_newest_of_many(store, monkeypatch):
+    monkeypatch.setattr("app.store.store.MOST_FOUND", 3)
+    made = [store.create_conversation(f"Fox {number}", "", ChatOptions()) for number in range(5)]
+    assert [c.id for c in store.search("fox")] == [c.id for c in reversed(made[2:])]

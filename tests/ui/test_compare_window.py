@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from PySide6.QtCore import QObject, Qt, Signal
 from PySide6.QtGui import QColor, QGuiApplication, QPalette
-from PySide6.QtWidgets import QCheckBox, QLabel, QPlainTextEdit, QPushButton, QTableWidget
+from PySide6.QtWidgets import QCheckBox, QLabel, QPlainTextEdit, QPushButton, QSpinBox, QTableWidget
 
 from app.chat.figures import CacheFigures, MemoryFigures, ReplyFigures
 from app.chat.message import Message, Role
@@ -183,6 +183,31 @@ def test_a_second_run_starts_from_empty_columns(engine, window):
     assert not window.findChild(QPushButton, "compare_export").isEnabled()
 
 
+def test_repeating_shows_medians_with_their_spread_and_exports_every_round(engine, window, qtbot):
+    window.findChild(QSpinBox, "compare_rounds").setValue(3)
+    speeds = iter((40.0, 30.0, 20.0, 50.0, 44.0, 10.0))  # fp16 int4, int4 fp16, fp16 int4
+    window.start()
+    assert not window.findChild(QSpinBox, "compare_rounds").isEnabled()
+    while isinstance(engine.sent[-1], Generate) and len(engine.sent) <= 6:
+        request = engine.sent[-1]
+        cache = FP16 if request.options.cache_mode is CacheMode.FP16 else INT4
+        text = "A fox slept." if cache is FP16 else "A fox ran."
+        finished = reply(request.request_id, cache, text, (1, 2, 3))
+        figures = replace(finished.figures, decode_tokens_per_s=next(speeds))
+        engine.event_received.emit(replace(finished, figures=figures))
+        if request is engine.sent[-1]:
+            break
+    table = window.findChild(QTableWidget, "compare_table")
+    cells = {table.item(i, 0).text(): [table.item(i, j).text() for j in (1, 2, 3)] for i in range(table.rowCount())}
+    assert cells["Decode speed"] == ["44.0 tokens/s (40.0 to 50.0)", "20.0 tokens/s (10.0 to 30.0)", "−54.5 %"]
+    assert cells["KV cache allocated"][0] == "12.8 MB"
+    assert "medians of 3 rounds" in note_of(window)
+    assert window.findChild(ReplyColumn, "compare_int4").marked_text() == "ran"
+    with qtbot.waitSignal(window.export_requested) as asked:
+        qtbot.mouseClick(window.findChild(QPushButton, "compare_export"), Qt.MouseButton.LeftButton)
+    assert [f.cache.mode for f in asked.args[0]] == [CacheMode.FP16, CacheMode.INT4] * 3
+
+
 def test_the_table_is_copied_as_markdown(engine, window, qtbot):
     run_through(engine, window, "A fox slept.", "A fox ran.")
     qtbot.mouseClick(window.findChild(QPushButton, "compare_copy"), Qt.MouseButton.LeftButton)
@@ -240,7 +265,7 @@ def test_the_mark_stays_readable_when_the_window_turns_dark(qtbot):
 
 
 def test_every_control_has_a_name_for_tests_and_one_for_people(window):
-    kinds = (QPushButton, QCheckBox, QPlainTextEdit, QTableWidget)
+    kinds = (QPushButton, QCheckBox, QSpinBox, QPlainTextEdit, QTableWidget)
     controls = [control for kind in kinds for control in window.findChildren(kind)]
-    assert len(controls) == 8
+    assert len(controls) == 9
     assert all(control.objectName() and control.accessibleName() for control in controls)

@@ -94,7 +94,7 @@ def test_the_view_is_as_tall_as_its_text(text):
 
 def test_the_copy_button_copies_the_code_alone(text, qtbot):
     text.show_markdown(CODE)
-    button = text.findChild(object, "copy_code_0")
+    button = text.findChild(object, f"{text.objectName()}_copy_code_0")
     assert button.isVisible()
     button.click()
     assert QGuiApplication.clipboard().text() == "def double(x):\n\n    return 2 * x  # 𝄞 twice"

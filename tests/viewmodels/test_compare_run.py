@@ -8,13 +8,14 @@ from app.chat.figures import CacheFigures, MemoryFigures, ReplyFigures
 from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions, Sampling
 from app.engine.protocol import Cancel, Failed, Finished, Generate, Prefill, Progress, Token
-from app.viewmodels.compare_run import (
+from app.viewmodels.compare_run import CompareRun
+from app.viewmodels.compare_table import (
     CompareResult,
-    CompareRun,
     compare_rows,
     conditions_text,
     markdown_table,
     parting_text,
+    rounds_text,
     summary_text,
     unmeasured_rows,
 )
@@ -154,6 +155,40 @@ def test_texts_stream_into_their_columns_and_the_result_compares_them(engine, ru
     assert result.comparison.first_different_token == 1
     assert result.comparison.first_different_char == 5
     assert result.comparison.agreement == 0.5
+    assert not run.is_running
+
+
+def test_rounds_take_turns_in_who_is_first_and_only_the_first_is_shown(engine, run, heard):
+    run.start(PROMPT, ChatOptions(), greedy=False, rounds=3)
+    modes = []
+    for number in range(6):
+        request = engine.sent[-1]
+        modes.append(request.options.cache_mode)
+        cache = FP16 if modes[-1] is CacheMode.FP16 else INT4
+        engine.event_received.emit(Token(request.request_id, f"{number}", (number,)))
+        engine.event_received.emit(reply(request.request_id, cache, f"{number}", (number,), ttft_s=0.1 * (1 + number)))
+    fp16, int4 = CacheMode.FP16, CacheMode.INT4
+    assert modes == [fp16, int4, int4, fp16, fp16, int4]
+    assert len({request.options.sampling.seed for request in engine.sent}) == 1
+    assert heard.texts == [(fp16, "0"), (int4, "1")]
+    assert heard.columns == [fp16, int4]
+    assert "Round 2 of 3, int4: waiting for the engine" in heard.status
+    (result,) = heard.ends
+    assert (result.fp16.text, result.int4.text) == ("0", "1")
+    assert [round(one.fp16.ttft_s, 1) for one in result.rounds] == [0.1, 0.4, 0.5]
+    assert [round(one.int4.ttft_s, 1) for one in result.rounds] == [0.2, 0.3, 0.6]
+    rows = {row.label: row for row in compare_rows(result)}
+    assert rows["Time to first token"].fp16 == "400 ms (100 to 500)"
+    assert rounds_text(result) == "Figures are medians of 3 rounds, least and most in brackets."
+
+
+def test_a_run_of_rounds_can_be_stopped_in_any(engine, run, heard):
+    run.start(PROMPT, ChatOptions(), greedy=True, rounds=2)
+    for number, cache in enumerate((FP16, INT4)):
+        engine.event_received.emit(reply(f"r{number + 1}", cache, "a", (1,)))
+    run.cancel()
+    engine.event_received.emit(reply("r3", INT4, "a", (1,), finish_reason="cancelled"))
+    assert heard.ends == ["cancelled"]
     assert not run.is_running
 
 

@@ -1,0 +1,209 @@
+"""Every window and dialog, as a screen reader and a keyboard find it."""
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QShortcut
+from PySide6.QtWidgets import (
+    QComboBox,
+    QDialog,
+    QFileDialog,
+    QLineEdit,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.chat.options import CacheMode
+from app.ui.compare_window import CompareWindow
+from app.ui.quality_window import QualityWindow
+from app.viewmodels.reply import ChatState
+from tests.ui import accessibility
+from tests.ui.window_driver import Driver
+
+
+def empty(driver: Driver) -> QWidget:
+    return driver.window
+
+
+def conversation(driver: Driver) -> QWidget:
+    driver.chat("Write something [markdown]")
+    driver.chat("And once more [markdown]")
+    return driver.window
+
+
+def editing(driver: Driver) -> QWidget:
+    driver.chat("Hello")
+    driver.window.actions_.edit_last.trigger()
+    return driver.window
+
+
+def streaming(driver: Driver) -> QWidget:
+    driver.say("A long one [tokens 4000] [token-ms 5]")
+    driver.until(lambda: driver.session.state is ChatState.DECODING)
+    return driver.window
+
+
+def engine_down(driver: Driver) -> QWidget:
+    driver.say("Break [tokens 20] [abort decode]")
+    driver.until(lambda: driver.session.state is ChatState.FAILED)
+    return driver.window
+
+
+def notice(driver: Driver) -> QWidget:
+    driver.window.notice.show_notice("Something went wrong.", "Try again.", "Traceback")
+    return driver.window
+
+
+def details(driver: Driver) -> QWidget:
+    notice(driver)
+    driver.click("notice_details")
+    return driver.find("details_dialog", QDialog)
+
+
+def settings(driver: Driver) -> QWidget:
+    driver.window.actions_.settings.trigger()
+    return driver.find("settings_dialog", QDialog)
+
+
+def options(driver: Driver) -> QWidget:
+    driver.window.actions_.options.trigger()
+    return driver.find("options_dialog", QDialog)
+
+
+def options_fp16(driver: Driver) -> QWidget:
+    dialog = options(driver)
+    box = dialog.findChild(QComboBox, "option_cache_mode")
+    box.setCurrentIndex(list(CacheMode).index(CacheMode.FP16))
+    return dialog
+
+
+def about(driver: Driver) -> QWidget:
+    driver.window.actions_.about.trigger()
+    return driver.find("about_dialog", QDialog)
+
+
+def rename(driver: Driver) -> QWidget:
+    driver.chat("Hello")
+    driver.window.actions_.rename.trigger()
+    return driver.find("rename_dialog", QDialog)
+
+
+def link(driver: Driver) -> QWidget:
+    driver.chat("Hello")
+    driver.window.transcript.link_activated.emit("https://example.org")
+    return driver.find("link_dialog", QDialog)
+
+
+def compare(driver: Driver) -> QWidget:
+    driver.window.actions_.compare.trigger()
+    return driver.window.findChild(CompareWindow)
+
+
+def compared(driver: Driver) -> QWidget:
+    driver.window.composer.write("Tell me a story [tokens 30] [part 9]")
+    window = compare(driver)
+    results = []
+    window.compared.connect(results.append)
+    window.start()
+    driver.until(lambda: bool(results))
+    return window
+
+
+def quality(driver: Driver) -> QWidget:
+    driver.window.actions_.quality.trigger()
+    return driver.window.findChild(QualityWindow)
+
+
+def measured(driver: Driver) -> QWidget:
+    window = quality(driver)
+    window.start()
+    driver.until(window.findChild(QWidget, "quality_report").isVisible)
+    return window
+
+
+SCENES = (
+    empty,
+    conversation,
+    editing,
+    streaming,
+    engine_down,
+    notice,
+    details,
+    settings,
+    options,
+    options_fp16,
+    about,
+    rename,
+    link,
+    compare,
+    compared,
+    quality,
+    measured,
+)
+
+
+@pytest.fixture(params=SCENES, ids=lambda scene: scene.__name__)
+def shown(request, driver, qtbot):
+    window = request.param(driver)
+    qtbot.waitUntil(window.isVisible)
+    accessibility.activate(window)
+    yield window
+    for dialog in driver.window.findChildren(QDialog):
+        dialog.close()
+    driver.session.stop()
+    driver.until(lambda: driver.session.state in (ChatState.IDLE, ChatState.FAILED))
+
+
+def test_controls_have_names_roles_and_places_in_the_tab_order(shown):
+    controls = accessibility.controls_of(shown)
+    assert controls
+    wrong = {
+        "no name": accessibility.unnamed(controls),
+        "no role": accessibility.without_role(controls),
+        "no object name": accessibility.without_object_name(controls),
+        "object name used twice": accessibility.repeated_object_names(controls),
+        "mouse only": accessibility.beyond_tab(controls),
+        "keys used twice": accessibility.repeated_keys(shown),
+        "missed by Tab": accessibility.missed_by_tab(shown),
+    }
+    assert not {what: where for what, where in wrong.items() if where}
+
+
+def test_every_key_stands_in_a_menu(driver):
+    assert accessibility.keys_outside_menus(driver.window) == []
+
+
+def test_the_walk_tells_what_is_wrong(qtbot):
+    """Nothing above is worth anything if the walk sees nothing."""
+    window = QWidget()
+    qtbot.addWidget(window)
+    column = QVBoxLayout(window)
+    parts = (QPushButton(), QPushButton("Mouse"), QScrollArea(), QLineEdit())
+    for part in parts:
+        part.setObjectName("same")
+        column.addWidget(part)
+    parts[1].setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+    parts[3].setObjectName("")
+    parts[3].setAccessibleName("Line")
+    for _ in range(2):
+        QShortcut("Ctrl+J", window)
+    window.show()
+    accessibility.activate(window)
+    controls = accessibility.controls_of(window)
+    assert set(controls) == set(parts)
+    assert len(accessibility.unnamed(controls)) == 2
+    assert len(accessibility.without_role(controls)) == 1
+    assert len(accessibility.without_object_name(controls)) == 1
+    assert accessibility.repeated_object_names(controls) == ["same"]
+    assert len(accessibility.beyond_tab(controls)) == 1
+    assert accessibility.repeated_keys(window) == ["Ctrl+J"]
+    assert accessibility.missed_by_tab(window) == []
+
+
+def test_file_dialogs_are_the_platforms(driver):
+    """They are Qt's or the system's own, and named as a whole."""
+    driver.window.actions_.open_model.trigger()
+    dialog = driver.find("folder_dialog", QFileDialog)
+    assert dialog.windowTitle()
+    dialog.close()
