@@ -1,6 +1,5 @@
 """The conversations of the store as a Qt list under headings: pinned, then by date; or those that a search finds."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from PySide6.QtCore import QAbstractListModel, QModelIndex, QObject, QPersistentModelIndex, Qt
@@ -20,9 +19,7 @@ class ConversationList(QAbstractListModel):
         self._store = store
         self._search = ""
         self._hidden: frozenset[int] = frozenset()
-        self._rows: list[Conversation | str] = []
-        self._row_of: dict[int, int] = {}
-        self._take(grouped(store.conversations()))
+        self._rows: list[Conversation | str] = grouped(store.conversations())
 
     @property
     def search_text(self) -> str:
@@ -50,12 +47,12 @@ class ConversationList(QAbstractListModel):
         rows = grouped([c for c in found if c.id not in self._hidden] if self._hidden else found)
         if rows == self._rows:
             return
-        if [_identity(row) for row in rows] == [_identity(row) for row in self._rows]:
-            self._take(rows)
+        if len(rows) == len(self._rows) and all(map(_is_same, rows, self._rows)):
+            self._rows = rows
             self.dataChanged.emit(self.index(0), self.index(len(rows) - 1))
             return
         self.beginResetModel()
-        self._take(rows)
+        self._rows = rows
         self.endResetModel()
 
     def conversation(self, row: int) -> Conversation | None:
@@ -65,7 +62,8 @@ class ConversationList(QAbstractListModel):
 
     def row_of(self, conversation_id: int) -> int | None:
         """Return the row of a conversation, None where it is not listed."""
-        return self._row_of.get(conversation_id)
+        rows = enumerate(self._rows)
+        return next((i for i, row in rows if isinstance(row, Conversation) and row.id == conversation_id), None)
 
     def rowCount(self, parent: QModelIndex | QPersistentModelIndex = QModelIndex()) -> int:  # noqa: B008
         """Return the number of conversations and headings."""
@@ -92,10 +90,9 @@ class ConversationList(QAbstractListModel):
             return f"{'Pinned. ' if row.is_pinned else ''}{when(row.updated_at)}"
         return row if role == CONVERSATION_ROLE else None
 
-    def _take(self, rows: Sequence[Conversation | str]) -> None:
-        self._rows = list(rows)
-        self._row_of = {row.id: i for i, row in enumerate(rows) if isinstance(row, Conversation)}
 
-
-def _identity(row: Conversation | str) -> int | str:
-    return row if isinstance(row, str) else row.id
+def _is_same(one: Conversation | str, other: Conversation | str) -> bool:
+    """Tell whether two rows are the same heading, or the same conversation if perhaps changed."""
+    if isinstance(one, str) or isinstance(other, str):
+        return one == other
+    return one.id == other.id
