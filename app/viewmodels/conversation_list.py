@@ -4,11 +4,11 @@ from typing import Any
 
 from PySide6.QtCore import QAbstractListModel, QModelIndex, QObject, QPersistentModelIndex, Qt
 
-from app.store.store import Conversation, Store
+from app.store.store import ListedConversation, Store
 from app.viewmodels.date_groups import grouped, when
 
 CONVERSATION_ROLE = int(Qt.ItemDataRole.UserRole)
-"""The Conversation of a row; None for a heading."""
+"""The ListedConversation of a row; None for a heading."""
 
 
 class ConversationList(QAbstractListModel):
@@ -19,7 +19,7 @@ class ConversationList(QAbstractListModel):
         self._store = store
         self._search = ""
         self._hidden: frozenset[int] = frozenset()
-        self._rows: list[Conversation | str] = grouped(store.conversations())
+        self._rows: list[ListedConversation | str] = grouped(store.listed())
 
     @property
     def search_text(self) -> str:
@@ -27,9 +27,9 @@ class ConversationList(QAbstractListModel):
         return self._search
 
     @property
-    def conversations(self) -> list[Conversation]:
+    def conversations(self) -> list[ListedConversation]:
         """All conversations listed, without the headings."""
-        return [row for row in self._rows if isinstance(row, Conversation)]
+        return [row for row in self._rows if isinstance(row, ListedConversation)]
 
     def search(self, text: str) -> None:
         """Show the conversations whose title or messages hold `text`."""
@@ -43,7 +43,7 @@ class ConversationList(QAbstractListModel):
 
     def refresh(self) -> None:
         """Read the store again."""
-        found = self._store.search(self._search) if self._search else self._store.conversations()
+        found = self._store.listed(self._search)
         rows = grouped([c for c in found if c.id not in self._hidden] if self._hidden else found)
         if rows == self._rows:
             return
@@ -55,15 +55,15 @@ class ConversationList(QAbstractListModel):
         self._rows = rows
         self.endResetModel()
 
-    def conversation(self, row: int) -> Conversation | None:
+    def conversation(self, row: int) -> ListedConversation | None:
         """Return the conversation of a row, None where that is a heading."""
         found = self._rows[row]
-        return found if isinstance(found, Conversation) else None
+        return found if isinstance(found, ListedConversation) else None
 
     def row_of(self, conversation_id: int) -> int | None:
         """Return the row of a conversation, None where it is not listed."""
         rows = enumerate(self._rows)
-        return next((i for i, row in rows if isinstance(row, Conversation) and row.id == conversation_id), None)
+        return next((i for i, row in rows if isinstance(row, ListedConversation) and row.id == conversation_id), None)
 
     def rowCount(self, parent: QModelIndex | QPersistentModelIndex = QModelIndex()) -> int:  # noqa: B008
         """Return the number of conversations and headings."""
@@ -76,7 +76,7 @@ class ConversationList(QAbstractListModel):
         return super().flags(index) | Qt.ItemFlag.ItemNeverHasChildren
 
     def data(self, index: QModelIndex | QPersistentModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return the title or heading, when the conversation was written in, or the Conversation itself."""
+        """Return the title or heading, when the conversation was written in, or the conversation itself."""
         if not index.isValid():
             return None
         row = self._rows[index.row()]
@@ -91,7 +91,7 @@ class ConversationList(QAbstractListModel):
         return row if role == CONVERSATION_ROLE else None
 
 
-def _is_same(one: Conversation | str, other: Conversation | str) -> bool:
+def _is_same(one: ListedConversation | str, other: ListedConversation | str) -> bool:
     """Tell whether two rows are the same heading, or the same conversation if perhaps changed."""
     if isinstance(one, str) or isinstance(other, str):
         return one == other
