@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from app.chat.figures import ReplyFigures
 from app.chat.message import Message, Role
@@ -58,6 +58,15 @@ class Conversation:
     created_at: str
     updated_at: str
     is_pinned: bool = False
+
+
+class ListedConversation(NamedTuple):
+    """As much of a conversation as a list shows; thousands are read at once."""
+
+    id: int
+    title: str
+    updated_at: str
+    is_pinned: int
 
 
 class MessageState(StrEnum):
@@ -112,26 +121,20 @@ class Store:
         """Return all conversations, pinned ones first, then the last changed."""
         return [_conversation(row) for row in self._database.rows(f"{_CONVERSATIONS} {_IN_ORDER}")]
 
+    def listed(self, text: str = "") -> list[ListedConversation]:
+        """Return what `search` finds, in short; without words, all."""
+        where, values = _holding(text)
+        sql = f"SELECT id, title, updated_at, is_pinned FROM conversation {where} {_IN_ORDER} {_limit(where)}"
+        return list(map(ListedConversation._make, self._database.rows(sql, values)))
+
     def search(self, text: str) -> list[Conversation]:
         """Return the conversations in which every word of `text` occurs, in the title or a message; order as above.
 
         Words are taken as they are, in upper or lower case, and may be parts of longer ones. At most `MOST_FOUND` are
         returned: who searches for a letter has only begun to type.
         """
-        where = ""
-        values: list[str] = []
-        for word in _storable(text).split():
-            where += " AND " if where else "WHERE "
-            holds, sought = _holds(word)
-            if len(word) < _INDEXED_LENGTH:
-                messages = f"SELECT conversation_id FROM message WHERE {holds.format('text')}"
-                values += [sought, sought]
-            else:
-                found = "SELECT rowid FROM message_text WHERE message_text MATCH ?"
-                messages = f"SELECT conversation_id FROM message WHERE id IN ({found})"
-                values += [sought, _quoted(word)]
-            where += f"({holds.format('title')} OR id IN ({messages}))"
-        sql = f"{_CONVERSATIONS} {where} {_IN_ORDER} LIMIT {MOST_FOUND}"
+        where, values = _holding(text)
+        sql = f"{_CONVERSATIONS} {where} {_IN_ORDER} {_limit(where)}"
         return [_conversation(row) for row in self._database.rows(sql, values)]
 
     def conversation(self, conversation_id: int) -> Conversation:
@@ -269,6 +272,29 @@ class Store:
         if not rows:
             raise _gone("message")
         return _message(rows[0])
+
+
+def _limit(where: str) -> str:
+    """Return the limit of a query that searches, if it does."""
+    return f"LIMIT {MOST_FOUND}" if where else ""
+
+
+def _holding(text: str) -> tuple[str, list[str]]:
+    """Return the condition, and its values, of the conversations in which every word of `text` occurs."""
+    where = ""
+    values: list[str] = []
+    for word in _storable(text).split():
+        where += " AND " if where else "WHERE "
+        holds, sought = _holds(word)
+        if len(word) < _INDEXED_LENGTH:
+            messages = f"SELECT conversation_id FROM message WHERE {holds.format('text')}"
+            values += [sought, sought]
+        else:
+            found = "SELECT rowid FROM message_text WHERE message_text MATCH ?"
+            messages = f"SELECT conversation_id FROM message WHERE id IN ({found})"
+            values += [sought, _quoted(word)]
+        where += f"({holds.format('title')} OR id IN ({messages}))"
+    return where, values
 
 
 def _set(connection: sqlite3.Connection, conversation_id: int, column: str, value: str | int | None) -> None:

@@ -11,7 +11,7 @@ from app.chat.figures import ReplyFigures
 from app.chat.options import ChatOptions
 from app.errors import NibbleError
 from app.settings.schema import Settings, with_fields_of
-from app.store.store import Conversation
+from app.store.store import Conversation, ListedConversation
 from app.ui import prompts
 from app.ui.about_dialog import AboutDialog
 from app.ui.compare_window import CompareWindow
@@ -55,7 +55,7 @@ class Commands(QObject):
     def delete(self, conversation_id: int) -> None:
         """Delete a conversation; for some seconds a notice offers to undo it."""
         if (conversation := self._conversation(conversation_id)) is not None:
-            self._models.deletions.delete(conversation)
+            self._models.deletions.delete(conversation.id, conversation.title)
 
     def pin(self, conversation_id: int) -> None:
         """Pin a conversation, or unpin one that is pinned."""
@@ -209,7 +209,7 @@ class Commands(QObject):
 
         prompts.ask_export_path(parent, "Export Session Stats", "nibble-session", export, prompts.SESSION_KINDS)
 
-    def _conversation(self, conversation_id: int) -> Conversation | None:
+    def _conversation(self, conversation_id: int) -> Conversation | ListedConversation | None:
         """Return a conversation that is open or listed."""
         opened = self._models.session.conversation
         if opened is not None and opened.id == conversation_id:

@@ -1,15 +1,14 @@
 """The conversations of the store as a Qt list under headings: pinned, then by date; or those that a search finds."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from PySide6.QtCore import QAbstractListModel, QModelIndex, QObject, QPersistentModelIndex, Qt
 
-from app.store.store import Conversation, Store
+from app.store.store import ListedConversation, Store
 from app.viewmodels.date_groups import grouped, when
 
 CONVERSATION_ROLE = int(Qt.ItemDataRole.UserRole)
-"""The Conversation of a row; None for a heading."""
+"""The ListedConversation of a row; None for a heading."""
 
 
 class ConversationList(QAbstractListModel):
@@ -20,9 +19,7 @@ class ConversationList(QAbstractListModel):
         self._store = store
         self._search = ""
         self._hidden: frozenset[int] = frozenset()
-        self._rows: list[Conversation | str] = []
-        self._row_of: dict[int, int] = {}
-        self._take(grouped(store.conversations()))
+        self._rows: list[ListedConversation | str] = grouped(store.listed())
 
     @property
     def search_text(self) -> str:
@@ -30,9 +27,9 @@ class ConversationList(QAbstractListModel):
         return self._search
 
     @property
-    def conversations(self) -> list[Conversation]:
+    def conversations(self) -> list[ListedConversation]:
         """All conversations listed, without the headings."""
-        return [row for row in self._rows if isinstance(row, Conversation)]
+        return [row for row in self._rows if isinstance(row, ListedConversation)]
 
     def search(self, text: str) -> None:
         """Show the conversations whose title or messages hold `text`."""
@@ -46,26 +43,27 @@ class ConversationList(QAbstractListModel):
 
     def refresh(self) -> None:
         """Read the store again."""
-        found = self._store.search(self._search) if self._search else self._store.conversations()
+        found = self._store.listed(self._search)
         rows = grouped([c for c in found if c.id not in self._hidden] if self._hidden else found)
         if rows == self._rows:
             return
-        if [_identity(row) for row in rows] == [_identity(row) for row in self._rows]:
-            self._take(rows)
+        if len(rows) == len(self._rows) and all(map(_is_same, rows, self._rows)):
+            self._rows = rows
             self.dataChanged.emit(self.index(0), self.index(len(rows) - 1))
             return
         self.beginResetModel()
-        self._take(rows)
+        self._rows = rows
         self.endResetModel()
 
-    def conversation(self, row: int) -> Conversation | None:
+    def conversation(self, row: int) -> ListedConversation | None:
         """Return the conversation of a row, None where that is a heading."""
         found = self._rows[row]
-        return found if isinstance(found, Conversation) else None
+        return found if isinstance(found, ListedConversation) else None
 
     def row_of(self, conversation_id: int) -> int | None:
         """Return the row of a conversation, None where it is not listed."""
-        return self._row_of.get(conversation_id)
+        rows = enumerate(self._rows)
+        return next((i for i, row in rows if isinstance(row, ListedConversation) and row.id == conversation_id), None)
 
     def rowCount(self, parent: QModelIndex | QPersistentModelIndex = QModelIndex()) -> int:  # noqa: B008
         """Return the number of conversations and headings."""
@@ -78,7 +76,7 @@ class ConversationList(QAbstractListModel):
         return super().flags(index) | Qt.ItemFlag.ItemNeverHasChildren
 
     def data(self, index: QModelIndex | QPersistentModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return the title or heading, when the conversation was written in, or the Conversation itself."""
+        """Return the title or heading, when the conversation was written in, or the conversation itself."""
         if not index.isValid():
             return None
         row = self._rows[index.row()]
@@ -92,10 +90,9 @@ class ConversationList(QAbstractListModel):
             return f"{'Pinned. ' if row.is_pinned else ''}{when(row.updated_at)}"
         return row if role == CONVERSATION_ROLE else None
 
-    def _take(self, rows: Sequence[Conversation | str]) -> None:
-        self._rows = list(rows)
-        self._row_of = {row.id: i for i, row in enumerate(rows) if isinstance(row, Conversation)}
 
-
-def _identity(row: Conversation | str) -> int | str:
-    return row if isinstance(row, str) else row.id
+def _is_same(one: ListedConversation | str, other: ListedConversation | str) -> bool:
+    """Tell whether two rows are the same heading, or the same conversation if perhaps changed."""
+    if isinstance(one, str) or isinstance(other, str):
+        return one == other
+    return one.id == other.id

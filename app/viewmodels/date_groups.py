@@ -4,18 +4,18 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
-from app.store.store import Conversation
+from app.store.store import ListedConversation
 
 PINNED = "Pinned"
 
 
-def grouped(conversations: Sequence[Conversation], now: datetime | None = None) -> list[Conversation | str]:
+def grouped(conversations: Sequence[ListedConversation], now: datetime | None = None) -> list[ListedConversation | str]:
     """Return `conversations` with a heading before each group; they come pinned first, then the newest first.
 
     Few dates are read however many conversations there are: the end of each group is found by bisection.
     """
     today = (now or datetime.now(UTC)).astimezone().date()
-    rows: list[Conversation | str] = []
+    rows: list[ListedConversation | str] = []
     start = bisect_left(conversations, True, key=lambda c: not c.is_pinned)
     if start:
         rows += [PINNED, *conversations[:start]]
@@ -27,7 +27,7 @@ def grouped(conversations: Sequence[Conversation], now: datetime | None = None) 
     return rows
 
 
-def _end(conversations: Sequence[Conversation], start: int, first_day: date) -> int:
+def _end(conversations: Sequence[ListedConversation], start: int, first_day: date) -> int:
     return bisect_left(conversations, True, lo=start, key=lambda c: _moment(c.updated_at).date() < first_day)
 
 

@@ -5,7 +5,6 @@ import logging
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.errors import NibbleError
-from app.store.store import Conversation
 from app.viewmodels.chat_session import ChatSession
 from app.viewmodels.conversation_list import ConversationList
 
@@ -31,7 +30,7 @@ class Deletions(QObject):
         super().__init__(parent)
         self._session = session
         self._conversations = conversations
-        self._waiting: list[Conversation] = []
+        self._waiting: list[int] = []
         self._was_open: int | None = None
         self._timer = QTimer(self, interval=UNDO_MS, singleShot=True)
         self._timer.timeout.connect(self.finish)
@@ -41,21 +40,19 @@ class Deletions(QObject):
         """Whether a deletion waits."""
         return bool(self._waiting)
 
-    def delete(self, conversation: Conversation) -> None:
+    def delete(self, conversation_id: int, title: str) -> None:
         """Take a conversation out of sight; a reply that it is getting is stopped, and what was written kept."""
-        if any(waiting.id == conversation.id for waiting in self._waiting):
+        if conversation_id in self._waiting:
             return
         is_open = self._session.conversation
-        if is_open is not None and is_open.id == conversation.id:
-            self._was_open = conversation.id
-        self._waiting.append(conversation)
+        if is_open is not None and is_open.id == conversation_id:
+            self._was_open = conversation_id
+        self._waiting.append(conversation_id)
         self._hide()
-        self._session.put_aside(conversation.id)
+        self._session.put_aside(conversation_id)
         self._timer.start()
         self.offered.emit(
-            f"“{conversation.title}” was deleted."
-            if len(self._waiting) == 1
-            else f"{len(self._waiting)} chats were deleted."
+            f"“{title}” was deleted." if len(self._waiting) == 1 else f"{len(self._waiting)} chats were deleted."
         )
 
     def undo(self) -> None:
@@ -74,8 +71,8 @@ class Deletions(QObject):
         if not waiting:
             return
         try:
-            for conversation in waiting:
-                self._session.delete(conversation.id)
+            for conversation_id in waiting:
+                self._session.delete(conversation_id)
         finally:
             self._reset()
             self.ended.emit()
@@ -94,4 +91,4 @@ class Deletions(QObject):
         self._hide()
 
     def _hide(self) -> None:
-        self._conversations.hide(frozenset(c.id for c in self._waiting))
+        self._conversations.hide(frozenset(self._waiting))

@@ -118,6 +118,15 @@ def test_how_long_a_model_thought_is_kept(store: Store) -> None:
     assert changed.reasoning_s == 1.5
 
 
+def test_a_list_has_the_same_conversations_in_short(store: Store) -> None:
+    for title in ("fox 1", "badger", "fox 2"):
+        chat(store, title, "so fa")
+    store.set_pinned(store.conversations()[-1].id, True)
+    for text in ("", "fox", "so", "1 fa", "none of them"):
+        full = [(c.id, c.title, c.updated_at, c.is_pinned) for c in store.search(text)]
+        assert [tuple(listed) for listed in store.listed(text)] == full
+
+
 def test_deleting_a_conversation_takes_its_messages_with_it(store: Store) -> None:
     one, other = chat(store, "One", "apple"), chat(store, "Other", "apple")
     store.delete(one.id)

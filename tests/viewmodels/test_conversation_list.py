@@ -29,7 +29,7 @@ def test_lists_the_newest_conversation_first(store, qtmodeltester):
     qtmodeltester.check(conversations)
     assert titles(conversations) == ["newer", "older"]
     assert rows(conversations) == ["Today", "newer", "older"]
-    assert conversations.index(1).data(CONVERSATION_ROLE) == newer
+    assert conversations.index(1).data(CONVERSATION_ROLE).id == newer.id
     assert conversations.row_of(newer.id) == 1
     assert conversations.row_of(99) is None
 

@@ -2,16 +2,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.chat.options import ChatOptions
-from app.store.store import Conversation
+from app.store.store import ListedConversation
 from app.viewmodels.date_groups import grouped, when
 
 NOW = datetime(2026, 11, 27, 15, 0).astimezone()
 
 
-def conversation(number: int, written: datetime, *, is_pinned: bool = False) -> Conversation:
+def conversation(number: int, written: datetime, *, is_pinned: bool = False) -> ListedConversation:
     at = written.astimezone(UTC).isoformat(timespec="microseconds")
-    return Conversation(number, f"c{number}", "", ChatOptions(), at, at, is_pinned)
+    return ListedConversation(number, f"c{number}", at, is_pinned)
 
 
 def test_groups_are_today_yesterday_7_and_30_days_then_months():

@@ -29,7 +29,7 @@ def titles(listed) -> list[str]:
 def test_the_row_is_gone_at_once_and_the_data_when_the_time_is_over(ready, listed, deletions, qtbot):
     second = listed.conversations[1]
     with qtbot.waitSignal(deletions.offered) as offered:
-        deletions.delete(second)
+        deletions.delete(second.id, second.title)
     assert offered.args == ["“second” was deleted."]
     assert titles(listed) == ["third", "first"]
     assert len(ready.store.messages(second.id)) == 1
@@ -45,11 +45,11 @@ def test_the_row_is_gone_at_once_and_the_data_when_the_time_is_over(ready, liste
 def test_undo_restores_the_place_and_what_was_open(ready, listed, deletions):
     second = listed.conversations[1]
     ready.session.open(second.id)
-    deletions.delete(second)
+    deletions.delete(second.id, second.title)
     assert ready.session.conversation is None
     deletions.undo()
     assert titles(listed) == ["third", "second", "first"]
-    assert ready.session.conversation == second
+    assert ready.session.conversation.id == second.id
     assert ready.session.messages[0].message.text == "about second"
     assert ready.engine.sent_of(Forget) == []
 
@@ -57,17 +57,17 @@ def test_undo_restores_the_place_and_what_was_open(ready, listed, deletions):
 def test_undo_leaves_what_was_opened_meanwhile(ready, listed, deletions):
     third, second, _ = listed.conversations
     ready.session.open(second.id)
-    deletions.delete(second)
+    deletions.delete(second.id, second.title)
     ready.session.open(third.id)
     deletions.undo()
-    assert ready.session.conversation == third
+    assert ready.session.conversation.id == third.id
 
 
 def test_several_are_undone_together(listed, deletions, qtbot):
     third, second, _ = listed.conversations
-    deletions.delete(second)
+    deletions.delete(second.id, second.title)
     with qtbot.waitSignal(deletions.offered) as offered:
-        deletions.delete(third)
+        deletions.delete(third.id, third.title)
     assert offered.args == ["2 chats were deleted."]
     assert titles(listed) == ["first"]
     deletions.undo()
@@ -78,7 +78,7 @@ def test_a_reply_is_stopped_and_comes_back_with_what_was_written(ready, listed, 
     ready.session.send("Tell me a story")
     open_now = ready.session.conversation
     listed.refresh()
-    deletions.delete(listed.conversations[0])
+    deletions.delete(listed.conversations[0].id, listed.conversations[0].title)
     assert ready.engine.sent_of(Cancel)
     ready.answer("Once")
     deletions.undo()
@@ -87,7 +87,7 @@ def test_a_reply_is_stopped_and_comes_back_with_what_was_written(ready, listed, 
 
 
 def test_the_end_of_the_program_ends_the_time(ready, listed, deletions):
-    deletions.delete(listed.conversations[0])
+    deletions.delete(listed.conversations[0].id, listed.conversations[0].title)
     deletions.close()
     assert [c.title for c in ready.store.conversations()] == ["second", "first"]
 
@@ -97,10 +97,10 @@ def test_what_the_store_refuses_to_delete_is_listed_again(ready, listed, deletio
         raise NibbleError("disk full")
 
     monkeypatch.setattr(ready.store, "delete", refuse)
-    deletions.delete(listed.conversations[0])
+    deletions.delete(listed.conversations[0].id, listed.conversations[0].title)
     with pytest.raises(NibbleError, match="disk full"):
         deletions.finish()
     assert titles(listed) == ["third", "second", "first"]
-    deletions.delete(listed.conversations[0])
+    deletions.delete(listed.conversations[0].id, listed.conversations[0].title)
     deletions.close()
     assert "disk full" in caplog.text
