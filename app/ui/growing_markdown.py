@@ -13,14 +13,15 @@ FREEZE_AFTER = 500
 """Characters that are read anew before what is finished of them is frozen."""
 _BREAK = re.compile(r"\n\n(?=#|[^\W\d_])")
 """An empty line before a heading or a paragraph: nothing that stands above it goes on below it, outside of code."""
+_DEFINITION = re.compile(r"^ {0,3}\[[^\]\n]+\]:", re.MULTILINE)
 _FENCE = re.compile(r"^ {0,3}(```|~~~)", re.MULTILINE)
 
 
 class GrowingMarkdown:
     """Writes later and later versions of one text into a document.
 
-    What only the whole text can tell, such as the address of a link that is given at the end, is not known here; a text
-    that has stopped growing is to be written with `write_markdown`.
+    What only the whole text can tell, the address of a link that is given at the end, is not known here: a finished
+    text with such addresses is to be written with `write_markdown`, as `can_finish` tells.
     """
 
     def __init__(self, document: QTextDocument) -> None:
@@ -32,6 +33,10 @@ class GrowingMarkdown:
         self._frozen = ""
         self._frozen_code: list[CodeBlock] = []
         self._end = 0
+
+    def can_finish(self, text: str) -> bool:
+        """Tell whether the finished `text` may be written here too, which spares reading all of it once more."""
+        return bool(self._frozen) and text.startswith(self._frozen) and not _DEFINITION.search(text)
 
     def write(self, text: str, palette: QPalette) -> list[CodeBlock]:
         """Show `text`; return its code blocks."""

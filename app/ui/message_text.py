@@ -51,7 +51,7 @@ class MessageText(QTextBrowser):
         self._markdown = text
         cursor = self.textCursor()
         anchor, position = cursor.anchor(), cursor.position()
-        if is_growing:
+        if is_growing or self._growing.can_finish(text):
             self._code = self._growing.write(text, self.palette())
         else:
             self._growing.forget()
@@ -106,6 +106,7 @@ class MessageText(QTextBrowser):
         """Draw anew in the colours of another palette, or in another size."""
         super().changeEvent(event)
         if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.FontChange) and self._markdown:
+            self._growing.forget()
             self.show_markdown(self._markdown)
         elif event.type() == QEvent.Type.FontChange:
             self._fit()

@@ -1,9 +1,10 @@
 import pytest
-from PySide6.QtGui import QPalette, QTextDocument, QTextTable
+from PySide6.QtGui import QColor, QPalette, QTextDocument, QTextTable
 
 from app.engine.fake_answer import long_answer
 from app.ui.growing_markdown import FREEZE_AFTER, GrowingMarkdown, last_break
 from app.ui.markdown import write_markdown
+from app.ui.message_text import MessageText
 
 
 @pytest.fixture
@@ -89,3 +90,33 @@ def test_another_text_is_written_anew(document):
 def test_a_text_is_cut_where_nothing_goes_on(text, rest):
     cut = last_break(text)
     assert (text[cut:] if cut else None) == rest
+
+
+@pytest.mark.parametrize(
+    ("end", "is_spared"), [("The end.", True), ("See [here].\n\n[here]: https://example.org", False)]
+)
+def test_a_finished_text_is_read_as_a_whole_only_where_that_can_matter(qtbot, end, is_spared):
+    text = MessageText()
+    qtbot.addWidget(text)
+    grown = long_answer(3000)
+    for length in range(500, len(grown), 500):
+        text.show_markdown(grown[:length], is_growing=True)
+    first = text.document().firstBlock()
+    first.setUserState(7)
+    text.show_markdown(grown + end)
+    assert (text.document().firstBlock().userState() == 7) is is_spared
+    whole = QTextDocument()
+    write_markdown(whole, grown + end, text.palette())
+    assert text.toPlainText() == whole.toPlainText()
+
+
+def test_other_colours_reach_what_is_frozen(qtbot):
+    text = MessageText()
+    qtbot.addWidget(text)
+    for length in range(500, 3000, 500):
+        text.show_markdown(long_answer(3000)[:length], is_growing=True)
+    dark = QPalette(QColor("#303030"))
+    dark.setColor(QPalette.ColorRole.Text, QColor("#eeeeee"))
+    before = look(text.document())
+    text.setPalette(dark)
+    assert look(text.document()) != before
