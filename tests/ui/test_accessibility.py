@@ -17,6 +17,7 @@ from PySide6.QtWidgets import (
 from app.chat.options import CacheMode
 from app.ui.compare_window import CompareWindow
 from app.ui.quality_window import QualityWindow
+from app.ui.stats_window import StatsWindow
 from app.viewmodels.reply import ChatState
 from tests.ui import accessibility
 from tests.ui.window_driver import Driver
@@ -122,8 +123,28 @@ def measured(driver: Driver) -> QWidget:
     return window
 
 
+def stats(driver: Driver) -> QWidget:
+    driver.chat("Hello")
+    driver.window.actions_.stats.trigger()
+    return driver.window.findChild(StatsWindow)
+
+
+def finding(driver: Driver) -> QWidget:
+    driver.chat("Write something [markdown]")
+    driver.window.actions_.find.trigger()
+    return driver.window
+
+
+def thinking(driver: Driver) -> QWidget:
+    driver.chat("Think first [think 20]")
+    return driver.window
+
+
 SCENES = (
     empty,
+    stats,
+    finding,
+    thinking,
     conversation,
     editing,
     streaming,
