@@ -28,6 +28,8 @@ FRAME_S = 1 / 60
 BEAT_MS = 10
 """How often the loop is asked whether it is there."""
 SEARCHES = ("lantern", "in the garden", "zzz")
+ONE_REDRAW_S = 0.03
+"""Changes of a text that are nearer to each other belong to one redraw."""
 PARTS = ("stream", "open", "list")
 SETTLE_S = 0.5
 
@@ -190,12 +192,17 @@ class _Painted:
 
 
 def _count_redraws(program: "Program") -> list[float]:
-    """Return a list that gets an entry whenever the last message's text changes."""
+    """Return a list that gets an entry at every redraw of the last message, which changes its text several times."""
     redraws: list[float] = []
+
+    def note() -> None:
+        now_s = time.perf_counter()
+        if not redraws or now_s - redraws[-1] > ONE_REDRAW_S:
+            redraws.append(now_s)
 
     def follow(_: object) -> None:
         view = program.window.transcript.views[-1]
-        view.text.document().contentsChanged.connect(lambda: redraws.append(time.perf_counter()))
+        view.text.document().contentsChanged.connect(note)
 
     program.models.session.message_added.connect(follow)
     return redraws

@@ -32,7 +32,7 @@ from app.viewmodels.reply import ChatState
 from tests.chat_parts import FIGURES
 from tests.stats.test_export import MACHINE
 
-SIZES = (QSize(900, 600), QSize(1440, 900))
+SIZES = (QSize(900, 600), QSize(1600, 1000))
 QUESTION = "How can I read a big file line by line in Python, and what does it cost?"
 ANSWER = """You can iterate over the file object. It reads **lazily**, so memory stays flat however large the file is.
 
