@@ -35,10 +35,10 @@ class Tuning:
 
 
 TUNINGS = {
-    # An H200, which has 132 cores; from `python -m kernels.bench --tune`.
+    # An H100 or H200, which have 132 cores; from scans of chosen cuts (bench/LOG.md).
     "cuda": Tuning(whole_tokens=256, whole_simds=9, simds=8, cores=132, few_tiles=2),
     # Not measured. `python -m kernels.bench --tune` on a Mac says better. Four SIMD-groups are what MLX's own vector
-    # attention has.
+    # attention has; `cores` is a guess.
     "metal": Tuning(whole_tokens=256, whole_simds=9, simds=4, cores=128, few_tiles=2),
 }
 

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 from PySide6.QtCore import QSize, Qt, Signal
-from PySide6.QtGui import QGuiApplication, QKeyEvent, QKeySequence, QShortcut
+from PySide6.QtGui import QGuiApplication, QKeySequence, QShortcut
 from PySide6.QtWidgets import (
     QCheckBox,
-    QDialog,
     QHBoxLayout,
     QHeaderView,
     QLabel,
@@ -25,6 +24,7 @@ from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions
 from app.engine.protocol import Finished
 from app.ui.reply_column import ReplyColumn
+from app.ui.run_window import RunWindow
 from app.ui.scroll_bar import quieten
 from app.ui.theme import GAP, WIDE, SubtleLabel, figure_font, scaled_font
 from app.viewmodels.compare_run import MOST_ROUNDS, ORDER, ComparableEngine, CompareRun
@@ -45,7 +45,7 @@ RUN_KEYS = QKeySequence("Ctrl+Return")
 HEADINGS = ("Figure", "fp16", "int4", "Difference")
 
 
-class CompareWindow(QDialog):
+class CompareWindow(RunWindow):
     """Runs comparisons, one after the other, with the options of one chat."""
 
     compared = Signal(object)
@@ -67,7 +67,7 @@ class CompareWindow(QDialog):
         self.setWindowTitle("Compare fp16 and int4")
         self._options = options
         self._result: CompareResult | None = None
-        self._run = CompareRun(engine, self)
+        self._run: CompareRun = CompareRun(engine, self)
         self._build(model_name, prompt)
         self._lay_out()
         self._connect()
@@ -108,25 +108,9 @@ class CompareWindow(QDialog):
             self._finish_column(mode, reply)
         self._show_result(result, f"{kept_text(kept)} {kept.conditions}")
 
-    def stop(self) -> None:
-        """Stop the run; what was written stays."""
-        self._run.cancel()
-
     def show_note(self, message: str, hint: str = "") -> None:
         """Say what became of the comparison or of what was done with it."""
         self._note.setText(f"{message} {hint}".rstrip())
-
-    def done(self, result: int) -> None:
-        """Close, and stop what runs."""
-        self._run.cancel()
-        super().done(result)
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Let Esc stop a run before it closes the window."""
-        if event.key() == Qt.Key.Key_Escape and self._run.is_running:
-            self.stop()
-            return
-        super().keyPressEvent(event)
 
     def sizeHint(self) -> QSize:
         """Return a size with room for two columns and the whole table."""

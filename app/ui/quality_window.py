@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from PySide6.QtCore import QSize, Qt
-from PySide6.QtGui import QGuiApplication, QKeyEvent, QKeySequence, QShortcut
+from PySide6.QtGui import QGuiApplication, QKeySequence, QShortcut
 from PySide6.QtWidgets import (
     QComboBox,
-    QDialog,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -21,6 +20,7 @@ from app.errors import NibbleError
 from app.ui import prompts
 from app.ui.controls import NoticeBar
 from app.ui.quality_pages import EmptyPage, ReportPage, RunningPage
+from app.ui.run_window import RunWindow
 from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, scaled_font
 from app.viewmodels.compare_run import ComparableEngine
 from app.viewmodels.quality_run import USUAL, QualityRun, effort_choices
@@ -31,7 +31,7 @@ _BUNDLED = ((TextKind.PROSE, "Bundled prose"), (TextKind.CHAT, "Bundled chat"))
 _OWN = "A text file…"
 
 
-class QualityWindow(QDialog):
+class QualityWindow(RunWindow):
     """Measures the open model, one text after the other. `group_size` is that of the chat's int4 cache."""
 
     def __init__(
@@ -44,7 +44,7 @@ class QualityWindow(QDialog):
         self._group_size = group_size
         self._efforts = effort_choices(facts.context_limit_tokens)
         self._source = TextSource()
-        self._run = QualityRun(engine, self)
+        self._run: QualityRun = QualityRun(engine, self)
         self._build(facts)
         self._lay_out()
         self._connect()
@@ -60,22 +60,6 @@ class QualityWindow(QDialog):
             self._note.setText("")
             self._run.start(self._source, self._efforts[self._effort.currentIndex()].effort)
             self._show_readiness()
-
-    def stop(self) -> None:
-        """Stop the run; the report before it stays."""
-        self._run.cancel()
-
-    def done(self, result: int) -> None:
-        """Close, and stop what runs."""
-        self._run.cancel()
-        super().done(result)
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Let Esc stop a run before it closes the window."""
-        if event.key() == Qt.Key.Key_Escape and self._run.is_running:
-            self.stop()
-            return
-        super().keyPressEvent(event)
 
     def sizeHint(self) -> QSize:
         """Return a size with room for the whole table, where the screen has it."""
