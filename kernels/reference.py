@@ -31,6 +31,11 @@ def quantize(codec: Codec, keys_values: mx.array) -> tuple[mx.array, mx.array]:
 
     Shapes: `[2, B, Hk, L, D]` to codes `[2, B, Hk, L, W]` uint32 and scales `[2, B, Hk, L, N]` float16.
     """
+    return pack(codec.layout, rotate(codec, keys_values))
+
+
+def rotate(codec: Codec, keys_values: mx.array) -> mx.array:
+    """Return the values that are rounded to codes. Shapes: `[2, B, Hk, L, D]` to the same in float32."""
     rows = keys_values.astype(mx.float32)
     if codec.mu is not None:
         rows = rows - _per_head(codec.mu)
@@ -39,7 +44,7 @@ def quantize(codec: Codec, keys_values: mx.array) -> tuple[mx.array, mx.array]:
     rows = codec.rotation.apply(rows)
     if codec.lam is not None:
         rows = rows * _per_head(codec.lam)
-    return pack(codec.layout, rows)
+    return rows
 
 
 def dequantize(codec: Codec, codes: mx.array, scales: mx.array, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:

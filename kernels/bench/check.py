@@ -1,5 +1,6 @@
 """What must hold before anything is timed: the fused kernels against the reference on the CPU, on this machine."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ import mlx.core as mx
 from kernels import bulk, fused, reference
 from kernels.bench.cases import SHAPES, STEP_ROWS, Case
 from kernels.codec import Codec
+from kernels.layout import CODES_PER_WORD, SCALE_CHOICES
 from kernels.rotation import Rotation, RotationKind
 
 T = TypeVar("T")
@@ -23,6 +25,9 @@ WINDOW = 480
 """A ring's rows, fewer than are allocated."""
 MOST_DIFFERING_CODES = 1e-4
 """A value on a code's edge may fall to either side of it, by the last bit of the rotation's sum."""
+MOST_DIFFERING_CHOICES = 1e-4
+"""Two of the scales tried for a group may give the same squared error but for rounding: then either may be taken."""
+_SAME_ERROR = 1e-5
 SCALE_ULP = 2.0**-10
 """The most that two neighbouring float16 differ by, relatively."""
 _TIMES_PLAIN = 2.0
@@ -69,7 +74,7 @@ def append(backend: str, head_dim: int, group_size: int, tokens: int = _ROWS) ->
     codec = _codec(head_dim, group_size, 2)
     keys, values = (_rows(2, tokens, head_dim) for _ in range(2))
     coded = bulk.quantize(codec, backend, keys, values)
-    yield from _same_codes(what, coded, _on_cpu(reference.quantize, codec, mx.stack([keys, values])))
+    yield from _same_codes(what, codec, coded, mx.stack([keys, values]))
 
 
 def dequantize(backend: str, head_dim: int, group_size: int, tokens: int = _ROWS) -> Finding:
@@ -121,8 +126,7 @@ def step(
     )
     mx.eval(result, following)
     new = slice(at, at + new_tokens)
-    right = _on_cpu(reference.quantize, codec, mx.stack([keys, values]))
-    yield from _same_codes(what, (codes[..., new, :], scales[..., new, :]), right)
+    yield from _same_codes(what, codec, (codes[..., new, :], scales[..., new, :]), mx.stack([keys, values]))
     changed = [(mx.where(written, 0, _bits(a)) != b).sum() for a, b in zip((codes, scales), untouched, strict=True)]
     yield Finding(f"{what}: other codes and scales written", float(changed[0] + changed[1]), 0.0)
     yield Finding(f"{what}: next position off by", float(mx.abs(following[0] - case.tokens)), 0.0)
@@ -139,16 +143,37 @@ def step(
     yield Finding(f"{what}: relative error", _relative(result, attended), _TIMES_PLAIN * plain)
 
 
-def _same_codes(what: str, got: tuple[mx.array, mx.array], right: tuple[mx.array, mx.array]) -> Iterator[Finding]:
-    apart = mx.abs(_nibbles(got[0]) - _nibbles(right[0]))
-    # Of a single token one code is more than the share that is allowed.
-    limit = max(MOST_DIFFERING_CODES, 1.0 / apart.size)
-    yield Finding(f"{what}: codes off by one", float((apart == 1).mean()), limit)
+def _same_codes(what: str, codec: Codec, got: tuple[mx.array, mx.array], rows: mx.array) -> Iterator[Finding]:
+    """Compare codes and scales with the reference's, and where another scale was chosen, the group's squared error."""
+    right = _on_cpu(reference.quantize, codec, rows)
+    ratios = got[1].astype(mx.float32) / right[1].astype(mx.float32)
+    chosen = mx.abs(ratios - 1) > 0.5 * _choices_apart()
+    errors = [_on_cpu(_group_errors, codec, coded, rows) for coded in (got, right)]
+    excess = mx.where(chosen, mx.abs(errors[0] / errors[1] - 1), 0)
+    # Of a single token one group, or one code, is more than the share that is allowed.
+    limit = max(MOST_DIFFERING_CHOICES, 1.0 / chosen.size)
+    yield Finding(f"{what}: scales chosen otherwise", float(chosen.mean()), limit)
+    yield Finding(f"{what}: difference in squared error there", float(excess.max()), _SAME_ERROR)
+    same = mx.repeat(~chosen, codec.group_size // CODES_PER_WORD, axis=-1)[..., : codec.layout.words, None]
+    apart = mx.abs(_nibbles(got[0]) - _nibbles(right[0])) * same
+    yield Finding(f"{what}: codes off by one", float((apart == 1).mean()), max(MOST_DIFFERING_CODES, 1.0 / apart.size))
     yield Finding(f"{what}: codes off by more", float((apart > 1).mean()), 0.0)
-    scales = [a.astype(mx.float32) for a in (got[1], right[1])]
-    yield Finding(
-        f"{what}: largest relative error of a scale", float(mx.abs(scales[0] / scales[1] - 1).max()), SCALE_ULP
-    )
+    worst = mx.where(chosen, 0, mx.abs(ratios - 1)).max()
+    yield Finding(f"{what}: largest relative error of a scale", float(worst), SCALE_ULP)
+
+
+def _choices_apart() -> float:
+    """Return the least relative distance of two of the scales that are tried."""
+    ordered = sorted(SCALE_CHOICES)
+    return min(b / a - 1 for a, b in itertools.pairwise(ordered))
+
+
+def _group_errors(codec: Codec, coded: tuple[mx.array, mx.array], rows: mx.array) -> mx.array:
+    """Return the squared error of each group of codes. Shapes: `[2, B, Hk, L, N]`."""
+    layout = codec.layout
+    squared = (reference.unpack(layout, *coded) - reference.rotate(codec, rows)).square()
+    padded = mx.pad(squared, [(0, 0)] * 4 + [(0, layout.padded_dim - layout.head_dim)])
+    return padded.reshape(*padded.shape[:-1], layout.groups, layout.group_size).sum(axis=-1)
 
 
 def _codec(head_dim: int, group_size: int, kv_heads: int, calibrated: bool = False) -> Codec:

@@ -148,6 +148,8 @@ def broken(**change: Callable[[mx.array], mx.array]) -> Any:
         ({"codes": lambda c: mx.where(mx.arange(256)[:, None] == 69, 0x88888888, c)}, "codes off by more"),
         ({"scales": lambda s: mx.where(mx.arange(256)[:, None] == 69, s * 1.01, s)}, "error of a scale"),
         ({"scales": lambda s: mx.where(mx.arange(256)[:, None] == 69, float("nan"), s)}, "error of a scale"),
+        ({"scales": lambda s: mx.where(mx.arange(256)[:, None] == 69, s * 1.09, s)}, "scales chosen otherwise"),
+        ({"scales": lambda s: mx.where(mx.arange(256)[:, None] == 69, s * 1.09, s)}, "in squared error"),
     ],
 )
 def test_a_broken_step_fails_the_check(monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str) -> None:
