@@ -25,9 +25,10 @@ WINDOW = 480
 """A ring's rows, fewer than are allocated."""
 MOST_DIFFERING_CODES = 1e-4
 """A value on a code's edge may fall to either side of it, by the last bit of the rotation's sum."""
-MOST_DIFFERING_CHOICES = 1e-4
+MOST_DIFFERING_CHOICES = 5e-4
 """Two of the scales tried for a group may give the same squared error but for rounding: then either may be taken."""
-_SAME_ERROR = 1e-5
+_SAME_ERROR = 1e-2
+"""A tried scale on the edge between two float16 may fall to either: by a step of `SCALE_ULP` the error moves so far."""
 SCALE_ULP = 2.0**-10
 """The most that two neighbouring float16 differ by, relatively."""
 _TIMES_PLAIN = 2.0
