@@ -23,8 +23,8 @@ class Tuning:
 
     Up to `whole_tokens` a step is one launch, of threadgroups with `whole_simds` SIMD-groups, one of which takes the
     new token. Beyond, threadgroups have `simds`, and a launch has one for each of `cores` while that leaves a
-    SIMD-group no more than `few_tiles` tiles, else as many as the cores hold at once. Rows of 256 values have four
-    SIMD-groups that long: there are as many instructions in one of their tiles as in two of others.
+    SIMD-group no more than `few_tiles` tiles, else as many as the cores hold at once. Of rows of 256 values, whose tiles
+    are twice as large, one for every other core.
     """
 
     whole_tokens: int
@@ -89,15 +89,13 @@ def cut_for(backend: str, vectors: int, kv_heads: int, head_dim: int, tokens: in
         return whole
     tiles = -(-tokens // TILE)
     simds = tuning.simds
-    if head_dim == 256 and tiles <= tuning.few_tiles * tuning.cores // kv_heads * 4:
-        simds = 4
+    groups = tuning.cores // 2 if head_dim == 256 else tuning.cores
     wanted = max(2, -(-(tiles + 1) // simds))
     choices = [n for n in _divisors(vectors) if fits(Cut(n, simds, MOST_BLOCKS), vectors, head_dim)]
     # 33 blocks count as 32: a SIMD-group then takes a second tile, which costs less than a longer second pass.
-    sets = max((n for n in choices if kv_heads * n * (wanted - wanted // 32) <= tuning.cores), default=choices[0])
-    groups = tuning.cores
+    sets = max((n for n in choices if kv_heads * n * (wanted - wanted // 32) <= groups), default=choices[0])
     if tiles > tuning.few_tiles * simds * (groups // (kv_heads * sets)):
-        groups *= Cut(sets, simds, MOST_BLOCKS).resident(vectors, head_dim)
+        groups = tuning.cores * Cut(sets, simds, MOST_BLOCKS).resident(vectors, head_dim)
     blocks = max(2, min(wanted, groups // (kv_heads * sets), MOST_BLOCKS))
     # Likewise where a few more would ask for the second pass of twice as many.
     blocks = next((most for most in _MERGED_BLOCKS if most < blocks <= most + most // 16), blocks)
