@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ _log = logging.getLogger(__name__)
 class Database:
     """The file at `path`, made if need be and brought to the newest version. For the thread that opened it.
 
-    A file that is no database, or a damaged one, is moved aside; `notice` then says so. Raises NibbleError, here and in
-    all methods, where the disk or another program is in the way, and for a database from a newer Nibble.
+    A file that is no database, or a damaged one, is moved aside; `notice` then says so. Whether all of it is sound is
+    looked into where it was not closed in order the last time, or turned out damaged in use: of a million messages that
+    takes seconds. Raises NibbleError, here and in all methods, where the disk or another program is in the way, and for
+    a database from a newer Nibble.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,23 +82,49 @@ class Database:
         except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
             raise  # ours, not the world's
         except (sqlite3.DatabaseError, OSError) as error:
+            if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise self._damaged(error) from error
             raise NibbleError(
                 f"The conversations could not be read or written: {error}.",
                 f"Check that {self._path} may be written, that the disk is not full and that no other Nibble is busy "
                 "with the file, then try again.",
             ) from error
 
+    def _damaged(self, error: Exception) -> NibbleError:
+        with suppress(OSError):
+            _doubt(self._path).touch(mode=0o600)
+        return NibbleError(
+            f"The file of the conversations is damaged: {error}.",
+            f"Copy {self._path} elsewhere if you can, then quit Nibble and start it again: it will keep the damaged "
+            "file under another name, and begin a new one.",
+        )
+
+
+def _doubt(path: Path) -> Path:
+    """Return the file whose existence says that the database is to be checked when it is next opened."""
+    return path.with_name(f"{path.name}-doubt")
+
+
+def _is_in_doubt(path: Path) -> bool:
+    # SQLite takes its log away when the last connection is closed.
+    with suppress(OSError):
+        return _doubt(path).exists() or path.with_name(f"{path.name}-wal").exists()
+    return False  # connecting will say why
+
 
 def _opened(path: Path) -> sqlite3.Connection:
     """Connect. Raises sqlite3.OperationalError where the file is out of reach, DatabaseError where it is broken."""
+    in_doubt = _is_in_doubt(path)
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         # Before anything is written: a newer or a broken file is left as it is.
         if version_of(connection) > VERSION:
             raise NewerDatabaseError(version_of(connection))
-        (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if finding != "ok":
-            raise sqlite3.DatabaseError(finding)
+        if in_doubt:
+            (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if finding != "ok":
+                raise sqlite3.DatabaseError(finding)
+            _doubt(path).unlink(missing_ok=True)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -112,6 +140,7 @@ def _opened(path: Path) -> sqlite3.Connection:
 def _moved_aside(path: Path) -> Path:
     """Rename the file, and with it the log that is there while another program has it open; it is not the new one's."""
     aside = move_aside(path, "broken")
+    _doubt(path).unlink(missing_ok=True)
     for companion in ("-wal", "-shm"):
         beside = path.with_name(path.name + companion)
         if beside.exists():

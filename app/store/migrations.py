@@ -86,7 +86,12 @@ _BRANCHES = Migration(
     ),
 )
 
-MIGRATIONS = (_CONVERSATIONS_AND_MESSAGES, _PINNED_CONVERSATIONS, _REASONING_TIME, _BRANCHES)
+# In the order of the list: a search then ends with the last conversation that it returns.
+_CONVERSATION_ORDER = Migration(
+    "conversation_order", ("CREATE INDEX conversation_order ON conversation (is_pinned, updated_at, id)",)
+)
+
+MIGRATIONS = (_CONVERSATIONS_AND_MESSAGES, _PINNED_CONVERSATIONS, _REASONING_TIME, _BRANCHES, _CONVERSATION_ORDER)
 """In order; the first makes version 1 out of an empty file."""
 
 VERSION = len(MIGRATIONS)

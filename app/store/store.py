@@ -18,13 +18,13 @@ from app.chat.options import ChatOptions
 from app.chat.plain import PlainError, from_plain, to_plain
 from app.errors import NibbleError
 from app.store.database import Database
+from app.store.search import IN_ORDER, clauses
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _CONVERSATIONS = "SELECT id, title, model_path, options, created_at, updated_at, is_pinned FROM conversation"
 _MESSAGES = "SELECT id, role, text, state, figures, reasoning_s FROM message"
-_IN_ORDER = "ORDER BY is_pinned DESC, updated_at DESC, id DESC"
 
 # From the message that a conversation ends with back to its first.
 _PATH = """WITH RECURSIVE path (id, parent_id) AS (
@@ -39,12 +39,6 @@ _BRANCH = """WITH RECURSIVE branch (id) AS (
     UNION ALL
     SELECT message.id FROM message JOIN branch ON message.conversation_id = ? AND message.parent_id = branch.id
 )"""
-
-MOST_FOUND = 500
-"""Most conversations that a search returns."""
-
-_INDEXED_LENGTH = 3
-"""The index finds runs of at least so many characters; for shorter words every text is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,23 +113,23 @@ class Store:
 
     def conversations(self) -> list[Conversation]:
         """Return all conversations, pinned ones first, then the last changed."""
-        return [_conversation(row) for row in self._database.rows(f"{_CONVERSATIONS} {_IN_ORDER}")]
+        return [_conversation(row) for row in self._database.rows(f"{_CONVERSATIONS} {IN_ORDER}")]
 
     def listed(self, text: str = "") -> list[ListedConversation]:
         """Return what `search` finds, in short; without words, all."""
-        where, values = _holding(text)
-        sql = f"SELECT id, title, updated_at, is_pinned FROM conversation {where} {_IN_ORDER} {_limit(where)}"
+        where, values = clauses(self._database, _storable(text))
+        sql = f"SELECT id, title, updated_at, is_pinned FROM conversation {where}"
         return list(map(ListedConversation._make, self._database.rows(sql, values)))
 
     def search(self, text: str) -> list[Conversation]:
         """Return the conversations in which every word of `text` occurs, in the title or a message; order as above.
 
-        Words are taken as they are, in upper or lower case, and may be parts of longer ones. At most `MOST_FOUND` are
-        returned: who searches for a letter has only begun to type.
+        Words are taken as they are, in upper or lower case, and may be parts of longer ones. At most
+        `search.MOST_FOUND` are returned: who searches for a letter has only begun to type. For words of one or two
+        characters only messages of pinned conversations and of the 500 changed last are read.
         """
-        where, values = _holding(text)
-        sql = f"{_CONVERSATIONS} {where} {_IN_ORDER} {_limit(where)}"
-        return [_conversation(row) for row in self._database.rows(sql, values)]
+        where, values = clauses(self._database, _storable(text))
+        return [_conversation(row) for row in self._database.rows(f"{_CONVERSATIONS} {where}", values)]
 
     def conversation(self, conversation_id: int) -> Conversation:
         """Return one conversation."""
@@ -274,29 +268,6 @@ class Store:
         return _message(rows[0])
 
 
-def _limit(where: str) -> str:
-    """Return the limit of a query that searches, if it does."""
-    return f"LIMIT {MOST_FOUND}" if where else ""
-
-
-def _holding(text: str) -> tuple[str, list[str]]:
-    """Return the condition, and its values, of the conversations in which every word of `text` occurs."""
-    where = ""
-    values: list[str] = []
-    for word in _storable(text).split():
-        where += " AND " if where else "WHERE "
-        holds, sought = _holds(word)
-        if len(word) < _INDEXED_LENGTH:
-            messages = f"SELECT conversation_id FROM message WHERE {holds.format('text')}"
-            values += [sought, sought]
-        else:
-            found = "SELECT rowid FROM message_text WHERE message_text MATCH ?"
-            messages = f"SELECT conversation_id FROM message WHERE id IN ({found})"
-            values += [sought, _quoted(word)]
-        where += f"({holds.format('title')} OR id IN ({messages}))"
-    return where, values
-
-
 def _set(connection: sqlite3.Connection, conversation_id: int, column: str, value: str | int | None) -> None:
     changed = connection.execute(f"UPDATE conversation SET {column} = ? WHERE id = ?", (value, conversation_id))
     if not changed.rowcount:
@@ -356,22 +327,6 @@ def _json(value: ChatOptions | ReplyFigures) -> str:
 def _storable(text: str) -> str:
     """Return `text` with what SQLite cannot hold or the index cannot take (half surrogate pairs, NUL) replaced."""
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _holds(word: str) -> tuple[str, str]:
-    """Return a condition on a column, with a place for its name, and the value that it compares with.
-
-    SQLite's own LIKE takes a quarter of the time, but knows upper and lower case of ASCII only.
-    """
-    if word.isascii():
-        escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        return "{} LIKE ? ESCAPE '\\'", f"%{escaped}%"
-    return "instr(folded({}), ?)", word.casefold()
-
-
-def _quoted(word: str) -> str:
-    """Return `word` as one string of the full-text query language, in which nothing has a meaning."""
-    return '"' + word.replace('"', '""') + '"'
 
 
 def _now() -> str:

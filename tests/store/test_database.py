@@ -34,6 +34,14 @@ def read_only(folder: Path) -> Iterator[None]:
         folder.chmod(0o700)
 
 
+def spoil(path: Path) -> None:
+    """Write nonsense over every page but the first."""
+    content = bytearray(path.read_bytes())
+    for page in range(1, len(content) // 4096):
+        content[page * 4096 : page * 4096 + 200] = random.Random(page).randbytes(200)
+    path.write_bytes(content)
+
+
 def count(database: Database) -> int:
     ((number,),) = database.rows("SELECT count(*) FROM conversation")
     return int(number)
@@ -97,10 +105,8 @@ def test_a_damaged_database_is_moved_aside_with_its_log(path: Path) -> None:
     store.close()
     holder = sqlite3.connect(path)
     holder.execute("SELECT count(*) FROM message").fetchone()
-    content = bytearray(path.read_bytes())
-    for page in range(1, len(content) // 4096):
-        content[page * 4096 : page * 4096 + 200] = random.Random(page).randbytes(200)
-    path.write_bytes(content)
+    spoil(path)
+    content = path.read_bytes()
 
     store = Store(path)
     assert "damaged" in store.notice
@@ -108,7 +114,7 @@ def test_a_damaged_database_is_moved_aside_with_its_log(path: Path) -> None:
     store.close()
     holder.close()
     (kept,) = [p for p in path.parent.iterdir() if ".broken-" in p.name and p.suffix == ".sqlite3"]
-    assert kept.read_bytes() == bytes(content)
+    assert kept.read_bytes() == content
     assert kept.with_name(kept.name + "-wal").exists()
     assert str(kept) in store.notice
 
@@ -188,3 +194,39 @@ def test_our_own_mistakes_are_not_blamed_on_the_world(path: Path) -> None:
     database.close()
     with pytest.raises(sqlite3.ProgrammingError):
         database.rows("SELECT 1")
+
+
+def test_damage_that_shows_in_use_is_told_and_the_file_kept_aside_at_the_next_start(path: Path) -> None:
+    store = Store(path)
+    one = store.create_conversation("One", "", ChatOptions())
+    for _ in range(50):
+        store.add_message(one.id, Message(Role.USER, "text " * 500))
+    store.close()
+    spoil(path)
+
+    store = Store(path)
+    assert store.notice == "", "a file that was closed in order is not read through"
+    with pytest.raises(NibbleError, match="damaged") as caught:
+        store.messages(one.id)
+    assert "start it again" in caught.value.hint
+    store.close()
+
+    store = Store(path)
+    assert "damaged" in store.notice
+    assert store.conversations() == []
+    store.close()
+    again = Store(path)
+    assert again.notice == ""
+    again.close()
+    assert len([p for p in path.parent.iterdir() if ".broken-" in p.name and p.suffix == ".sqlite3"]) == 1
+
+
+def test_a_sound_file_in_doubt_is_checked_once(path: Path) -> None:
+    store = Store(path)
+    store.create_conversation("One", "", ChatOptions())
+    store.close()
+    path.with_name(path.name + "-doubt").touch()
+    store = Store(path)
+    assert [c.title for c in store.conversations()] == ["One"]
+    store.close()
+    assert [p.name for p in path.parent.iterdir()] == [path.name]

@@ -142,3 +142,14 @@ def test_a_newer_database_is_refused_and_left_alone(connection: sqlite3.Connecti
     assert tables(connection) == set()
     assert version_of(connection) == VERSION + 2
     assert not connection.in_transaction
+
+
+def test_conversation_order(connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_version(connection, monkeypatch, 4)
+    add_conversation(connection, 1)
+    migrate(connection)
+    assert version_of(connection) >= 5
+    order = "ORDER BY is_pinned DESC, updated_at DESC, id DESC"
+    plan = connection.execute(f"EXPLAIN QUERY PLAN SELECT id FROM conversation {order}").fetchall()
+    assert "conversation_order" in plan[0][3]
+    assert connection.execute(f"SELECT id FROM conversation {order}").fetchall() == [(1,)]

@@ -418,6 +418,6 @@ def test_signs_of_the_query_language_mean_themselves(store, word):
 
 
 def test_a_search_returns_the_newest_of_many(store, monkeypatch):
-    monkeypatch.setattr("app.store.store.MOST_FOUND", 3)
+    monkeypatch.setattr("app.store.search.MOST_FOUND", 3)
     made = [store.create_conversation(f"Fox {number}", "", ChatOptions()) for number in range(5)]
     assert [c.id for c in store.search("fox")] == [c.id for c in reversed(made[2:])]
