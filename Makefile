@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: run test lint format screenshots bundle clean
+.PHONY: run test lint format screenshots bundle mac-wheels icon clean
 
 run: $(READY)
 	$(BIN)/python -m app
@@ -27,6 +27,14 @@ screenshots: $(READY)
 
 bundle: $(READY)
 	$(BIN)/pyinstaller --noconfirm --log-level WARN build.spec
+
+# Needs the network. Renews what tests know of the wheels that Macs get, and the licences that come with the app.
+mac-wheels: $(READY)
+	$(BIN)/python -m tests.mac.wheels build/mac-wheels
+	$(BIN)/python -m tests.mac.licences build/mac-wheels
+
+icon: $(READY)
+	QT_QPA_PLATFORM=offscreen $(BIN)/python -m tests.mac.icon
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "Nibble needs Python 3.11, 3.12 or 3.13; this is %d.%d. Say which with: make PYTHON=python3.12" % v)'

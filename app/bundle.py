@@ -28,12 +28,12 @@ EXCLUDED_MODULES = (
 MLX_DISTRIBUTIONS = ("mlx-metal", "mlx-cpu")
 """Whose files hold mlx's library and its kernels: one a system."""
 
-QT_MODULES = frozenset(
-    (
-        *("Core", "Gui", "Widgets", "Network", "DBus", "Svg"),
-        *("XcbQpa", "OpenGL", "WaylandClient", "WlShellIntegration"),  # windows on Linux
-    )
-)
+QT_BINDINGS = frozenset(("Core", "Gui", "Widgets", "Network"))
+"""Modules that Nibble imports."""
+QT_FRAMEWORKS = frozenset((*QT_BINDINGS, "DBus", "Svg"))
+"""Libraries that these and the plugins below load on a Mac."""
+QT_LIBRARIES = frozenset((*QT_FRAMEWORKS, "XcbQpa", "OpenGL", "WaylandClient", "WlShellIntegration"))
+"""The same on Linux."""
 QT_PLUGINS = {
     "iconengines": ("qsvgicon",),
     "imageformats": ("qsvg",),
@@ -47,7 +47,12 @@ QT_PLUGINS = {
     "wayland-shell-integration": ("xdg-shell",),
     "xcbglintegrations": ("qxcb-egl-integration", "qxcb-glx-integration"),
 }
-_QT_MODULE = re.compile(r"^(?:PySide6/Qt/lib/)?(?:Qt(\w+)\.framework/|libQt6(\w+)\.so|PySide6/Qt(\w+)\.abi3)")
+_QT_MODULES = (
+    (re.compile(r"^PySide6/Qt(\w+)\.abi3\.so$"), QT_BINDINGS),
+    (re.compile(r"^PySide6/Qt/lib/Qt(\w+)\.framework/"), QT_FRAMEWORKS),
+    (re.compile(r"^(?:PySide6/Qt/lib/)?libQt6(\w+)\.so"), QT_LIBRARIES),
+    (re.compile(r"^Qt(\w+)$"), QT_FRAMEWORKS),  # the link that PyInstaller puts at the top
+)
 _QT_PLUGIN = re.compile(r"^PySide6/Qt/plugins/([^/]+)/(?:lib)?([^/]+)\.(?:so|dylib)$")
 _QT_LIBRARY = re.compile(
     r"^PySide6/(?:Qt/lib/libicu\w+\.so[.\d]*|libpyside6\.[^/]+\.(?:so|dylib)[.\d]*|__init__\.py|_\w+\.py)$"
@@ -100,8 +105,9 @@ def mlx_libraries(files: Iterable[str]) -> list[str]:
 
 def is_wanted(destination: str) -> bool:
     """Tell whether a file, by its path in the bundle, is of use at run time: of Qt what we use, and no headers."""
-    if module := _QT_MODULE.match(destination):
-        return next(name for name in module.groups() if name) in QT_MODULES and ".pyi" not in destination
+    for pattern, used in _QT_MODULES:
+        if module := pattern.match(destination):
+            return module[1] in used
     if plugin := _QT_PLUGIN.match(destination):
         return plugin[2].startswith(QT_PLUGINS.get(plugin[1], ("\0",)))
     if destination.startswith("PySide6/"):
