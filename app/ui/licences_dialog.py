@@ -49,7 +49,7 @@ class LicencesDialog(QDialog):
         column.addWidget(about)
         column.addWidget(split, 1)
         column.addWidget(CloseBox(self, "licences"))
-        self.resize(880, 560)
+        self.resize(920, 600)
         self.list.currentRowChanged.connect(self._show)
         self.list.setCurrentRow(0)
 

@@ -31,20 +31,27 @@ _LICENCE_OF = {  # where a wheel's metadata does not say it in a word
     "mdurl": "MIT",
     "safetensors": "Apache-2.0",
 }
-_QT_TERMS = """Nibble uses Qt and PySide6 (Qt for Python) under the GNU Lesser General Public License, version 3, unchanged,
-as The Qt Company and its contributors publish them. Its text follows, and that of the GNU General Public License, which
-it refers to. Copyright (C) The Qt Company Ltd. and other contributors.
+_QT_TERMS = """\
+Nibble uses Qt and PySide6 (Qt for Python) under the GNU Lesser General
+Public License, version 3, unchanged, as The Qt Company and its contributors
+publish them. Its text follows, and that of the GNU General Public License,
+which it refers to. Copyright (C) The Qt Company Ltd. and other
+contributors.
 
-You may use Nibble with a changed Qt. Qt's libraries are files of their own in the app, loaded when it starts: on a Mac
-in Nibble.app/Contents/Frameworks/PySide6/Qt/lib, on Linux in _internal/PySide6/Qt/lib, PySide6's beside them. Build the
-same version of Qt or PySide6 with your changes, put your files in place of these, and on a Mac sign the app anew for
-your machine:
+You may use Nibble with a changed Qt. Qt's libraries are files of their own
+in the app, loaded when it starts: on a Mac in
+Nibble.app/Contents/Frameworks/PySide6/Qt/lib, on Linux in
+_internal/PySide6/Qt/lib, PySide6's beside them. Build the same version of
+Qt or PySide6 with your changes, put your files in place of these, and on a
+Mac sign the app anew for your machine:
 
     codesign --force --deep --sign - Nibble.app
 
-The sources of Qt and PySide6 are published by the Qt Project at https://download.qt.io and https://code.qt.io. Nibble's
-own source is open (Apache-2.0): `make bundle` in a checkout builds the whole app anew with the Qt installed there.
-Taking the app apart to find faults in such changes is allowed.
+The sources of Qt and PySide6 are published by the Qt Project at
+https://download.qt.io and https://code.qt.io. Nibble's own source is open
+(Apache-2.0): `make bundle` in a checkout builds the whole app anew with the
+Qt installed there. Taking the app apart to find faults in such changes is
+allowed.
 """
 _TITLES = {"pyside6_essentials": "Qt and PySide6", "shiboken6": "shiboken6 (Qt for Python)"}
 
