@@ -4,6 +4,7 @@ PyInstaller has no hook for mlx and mlx-lm, which import most of their modules b
 than a window of widgets needs. Only the functions that collect need PyInstaller; the rules are plain Python.
 """
 
+import os
 import re
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, distribution
@@ -17,6 +18,9 @@ NAME = "Nibble"
 IDENTIFIER = "org.nibble.Nibble"
 MINIMUM_MACOS = (14, 0)
 """mlx's wheels for 14.0 are the oldest."""
+
+RELEASES_VARIABLE = "NIBBLE_RELEASES_URL"
+"""Where the bundle is to look for newer versions; without it, it does not look."""
 
 Pairs = list[tuple[str, str]]
 """Source file or folder, and the bundle's folder for it: what PyInstaller calls datas and binaries."""
@@ -78,6 +82,11 @@ def datas(root: Path) -> Pairs:
 
     pairs = [(str(resources_path()), "resources"), (str(root / "kernels" / "metal"), "kernels/metal")]
     pairs += [pair for pair in _mlx_libraries() if pair[0].endswith(".metallib")]
+    if address := os.environ.get(RELEASES_VARIABLE):
+        file = root / "build" / "releases.txt"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"{address}\n", encoding="utf-8")
+        pairs.append((str(file), "resources"))
     for name in ("mlx", "mlx-lm", "keyring"):
         if _is_installed(name):
             pairs += copy_metadata(name)

@@ -40,6 +40,12 @@ def icon_path() -> Path:
     return resources_path() / "icons" / "nibble.png"
 
 
+def releases_address() -> str:
+    """Return where the newest release is told, written into the bundle as it is built; "" in a checkout."""
+    file = resources_path() / "releases.txt"
+    return file.read_text(encoding="utf-8").strip() if file.exists() else ""
+
+
 def licences_path() -> Path:
     """Return the folder with the licences of all that the bundle holds."""
     return resources_path() / "licences"
