@@ -1,6 +1,7 @@
 """The frozen program, as it is shipped: no Python on the PATH, nothing of the checkout."""
 
 import json
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -72,11 +73,12 @@ def processes_of(session_id: int) -> list[str]:
 
 
 @contextmanager
-def window(frozen: Path, home: Path, display: str) -> Iterator[subprocess.Popen[bytes]]:
+def window(frozen: Path, home: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the program with these variables besides; end it at the latest here."""
     with (home / "stderr.txt").open("wb") as stderr:
         program = subprocess.Popen(
             [frozen / "Nibble"],
-            env=environment(home, DISPLAY=display, QT_QPA_PLATFORM="xcb"),
+            env=environment(home, **variables),
             cwd=home,
             stderr=stderr,
             start_new_session=True,
@@ -110,7 +112,7 @@ def test_a_chat_in_the_window_in_both_modes(frozen: Path, tmp_path: Path) -> Non
     settings = {"version": 1, "chat": {"sampling": {"temperature": 0.0, "max_tokens": 24}}}
     (tmp_path / "config" / "settings.json").write_text(json.dumps(settings))
     exported = tmp_path / "figures.json"
-    with screen() as display, window(frozen, tmp_path, display) as program:
+    with screen() as display, window(frozen, tmp_path, DISPLAY=display, QT_QPA_PLATFORM="xcb") as program:
         hands = Hands(display)
         hands.focus("Nibble$")
         send(hands, tmp_path, "Tell me a story about a fox.")
@@ -142,3 +144,23 @@ def test_a_chat_in_the_window_in_both_modes(frozen: Path, tmp_path: Path) -> Non
     assert [reply["effective_mode"] for reply in replies] == ["int4", "fp16"]
     assert replies[0]["kv_saving_ratio"] > 3.4
     assert (tmp_path / "stderr.txt").read_text() == ""
+
+
+def test_a_crash_is_reported_at_the_next_start(frozen: Path, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+
+    def is_running(program: subprocess.Popen[bytes]) -> bool:
+        return (logs / "fault.txt").exists() and bool(processes_of(program.pid)[1:])  # the engine too
+
+    with window(frozen, tmp_path, QT_QPA_PLATFORM="offscreen") as program:
+        until(lambda: is_running(program), "the engine's process")
+        program.send_signal(signal.SIGSEGV)
+        assert program.wait(timeout=30) == -signal.SIGSEGV
+        until(lambda: not processes_of(program.pid), "the engine's end: it follows the window's")
+    assert list(logs.glob("crash-*.txt")) == []
+    with window(frozen, tmp_path, QT_QPA_PLATFORM="offscreen") as program:
+        until(lambda: list(logs.glob("crash-*.txt")), "a crash report")
+        program.terminate()
+        assert program.wait(timeout=30) == 0
+    (report,) = logs.glob("crash-*.txt")
+    assert "Segmentation fault" in report.read_text()
