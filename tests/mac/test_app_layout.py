@@ -1,4 +1,4 @@
-"""Where PyInstaller puts things inside the .app: its own rules, run here on the Mac's files, make a tree of empty files."""
+"""Where PyInstaller puts things inside the .app: its own rules, run here on the Mac's files, make a tree of empty ones."""
 
 from pathlib import Path
 
