@@ -11,6 +11,7 @@ import re
 import sysconfig
 import zipfile
 from dataclasses import dataclass
+from email.message import Message
 from email.parser import Parser
 from importlib.metadata import distribution
 from pathlib import Path
@@ -113,17 +114,24 @@ def _of_wheel(path: Path) -> _Part:
         texts = [_clean(wheel.read(name).decode(errors="replace")) for name in files]
         (about,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
         facts = Parser().parsestr(wheel.read(about).decode())
-    licence = facts["License-Expression"] or facts["License"] or _LICENCE_OF.get(key, "")
+    named = [facts["License-Expression"], facts["License"], _LICENCE_OF.get(key), *_classified(facts)]
+    licence = next((name for name in named if name and len(name) <= 80), "")
     if not texts:
+        if key not in _WITHOUT_TEXT:
+            raise SystemExit(f"{path.name} brings no licence text: look, and add it to _WITHOUT_TEXT.")
         licence, common = _WITHOUT_TEXT[key]
         texts = [(_COMMON / name).read_text() for name in common]
         if key == "pyside6_essentials":
             texts.insert(0, _QT_TERMS)
-    if len(licence) > 80 or not licence:
-        licence = _LICENCE_OF[key]
+    if not licence:
+        raise SystemExit(f"{path.name} does not say under which licence it is: look, and add it to _LICENCE_OF.")
     distinct = list(dict.fromkeys(texts))
     joined = distinct if len(distinct) < 4 else ["\n\n".join(distinct)]
     return _Part(_TITLES.get(key, facts["Name"]), facts["Version"], licence, tuple(joined))
+
+
+def _classified(facts: Message) -> list[str]:
+    return [c.rpartition(" :: ")[2] for c in facts.get_all("Classifier", []) if c.startswith("License :: ")]
 
 
 def _clean(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Where PyInstaller puts things inside the .app: its own rules, run here on the Mac's files, make a tree of empty ones."""
+"""Where PyInstaller puts things inside the .app: its own rules, run on the Mac's files, make a tree of empty ones."""
 
 from pathlib import Path
 
