@@ -29,7 +29,7 @@ class LicencesDialog(QDialog):
         self.list = QListWidget()
         self.list.setObjectName("licences_list")
         self.list.setAccessibleName("Parts")
-        self.list.addItems([f"{part.name} {part.version}" for part in parts])
+        self.list.addItems([f"{part.name} {part.version}".rstrip() for part in parts])
         self.text = QPlainTextEdit()
         self.text.setObjectName("licences_text")
         self.text.setAccessibleName("Licence")
@@ -55,4 +55,4 @@ class LicencesDialog(QDialog):
 
     def _show(self, row: int) -> None:
         part = self._parts[row]
-        self.text.setPlainText(f"{part.name} {part.version}\n{part.licence}\n\n{part.text}")
+        self.text.setPlainText(f"{self.list.item(row).text()}\n{part.licence}\n\n{part.text}")

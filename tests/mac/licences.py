@@ -19,6 +19,15 @@ from pathlib import Path
 from app.resources import licences_path
 
 _COMMON = Path("/usr/share/common-licenses")
+_IN_PYTHON = {  # libraries that Python's build for Macs holds, and Debian's package of each
+    "OpenSSL": "libssl3",
+    "libffi": "libffi8",
+    "zlib": "zlib1g",
+    "bzip2": "libbz2-1.0",
+    "XZ": "liblzma5",
+    "Expat": "libexpat1",
+    "SQLite": "libsqlite3-0",
+}
 _NAMED = re.compile(r"\.dist-info/(licenses/.*[^/]|[^/]*(LICEN[CS]E|COPYING|NOTICE)[^/]*)$", re.IGNORECASE)
 _WITHOUT_TEXT = {
     "pyside6_essentials": ("LGPL-3.0-only", ("LGPL-3", "GPL-3")),
@@ -70,6 +79,9 @@ def collect(wheels: Path) -> list[_Part]:
     parts = [_of_wheel(path) for path in sorted(wheels.glob("*.whl"))]
     python = Path(sysconfig.get_path("stdlib")) / "LICENSE.txt"
     parts.append(_Part("Python", "3.12", "PSF-2.0", (python.read_text(),)))
+    notices = {name: Path(f"/usr/share/doc/{package}/copyright") for name, package in _IN_PYTHON.items()}
+    inside = "\n\n".join(f"{name}\n\n{_clean(path.read_text())}" for name, path in notices.items())
+    parts.append(_Part("Python's own libraries", "", f"Several: {', '.join(notices)}", (inside,)))
     starter = distribution("pyinstaller")
     texts = tuple(
         Path(str(starter.locate_file(file))).read_text() for file in starter.files or () if "licenses/" in str(file)

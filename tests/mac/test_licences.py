@@ -18,6 +18,7 @@ def test_every_bundled_package_has_its_licence_of_the_version_that_is_bundled() 
         part = parts[_QT.get(package, package)]
         assert part.version == version, f"{package}: renew them with make mac-wheels"
     assert {"python", "pyinstaller's-starter"} <= parts.keys()
+    assert "OpenSSL" in parts["python's-own-libraries"].text
 
 
 def test_every_part_names_a_licence_and_has_its_text() -> None:
