@@ -44,6 +44,8 @@ from app.viewmodels.updates import Updates
 
 _log = logging.getLogger(__name__)
 
+REPORT_WRITTEN = "A report was written, without texts of chats: Help, Show Last Crash Report."
+
 
 class Program:
     """One window with everything behind it."""
@@ -79,7 +81,7 @@ class Program:
         self.window = MainWindow(self.models, geometry)
         self.engine.died.connect(self.models.support.report)
         fault = self.models.support.report_fault(paths.fault_file)
-        broke = f"Nibble broke the last time it ran. A report was written: {fault}" if fault else ""
+        broke = f"Nibble broke the last time it ran. {REPORT_WRITTEN}" if fault else ""
         notices = [notice for notice in (loaded.notice, self.store.notice, broke) if notice]
         if notices:
             self.window.notice.show_notice(*notices)
@@ -108,8 +110,8 @@ class Program:
         detail = "".join(traceback.format_exception(kind, error, where))
         _log.error("defect\n%s", detail)
         report = self.models.support.report(f"Something went wrong inside the window: {kind.__name__}.", detail)
-        where_it_is = f"A report was written: {report}" if report else "If it comes back, report it with the details."
-        hint = f"Your conversations are stored. {where_it_is}"
+        what_now = REPORT_WRITTEN if report else "If it comes back, report it with the details."
+        hint = f"Your conversations are stored. {what_now}"
         self.window.notice.show_notice("Something went wrong inside Nibble.", hint, detail)
 
     def _texts(self) -> list[str]:

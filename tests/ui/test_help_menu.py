@@ -77,7 +77,8 @@ def test_a_defect_of_the_window_is_reported_and_the_notice_says_where(driver: Dr
     except KeyError:
         driver.program.report(*sys.exc_info())
     (path,) = default_paths().logs.glob("crash-*.txt")
-    assert str(path) in driver.window.notice.accessibleName()
+    assert "Help, Show Last Crash Report" in driver.window.notice.accessibleName()
+    assert driver.window.actions_.crash_report.isEnabled()
     text = path.read_text()
     assert "KeyError" in text
     assert "test_help_menu.py" in text
