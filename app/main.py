@@ -1,6 +1,7 @@
 """The window's process: builds every object, connects them, runs the loop, and ends in order."""
 
 import asyncio
+import faulthandler
 import logging
 import signal
 import sys
@@ -19,8 +20,9 @@ from app.engine.command import engine_command
 from app.errors import NibbleError
 from app.log import start_logging
 from app.paths import Paths, default_paths
-from app.resources import icon_path, starter_model_path
+from app.resources import icon_path, releases_address, starter_model_path
 from app.settings.file import load_settings
+from app.settings.schema import UpdateCheck
 from app.stats.history import SessionHistory
 from app.store.comparisons import ComparisonFile
 from app.store.store import Store
@@ -37,8 +39,12 @@ from app.viewmodels.models import Models
 from app.viewmodels.open_model import OpenModel
 from app.viewmodels.session_stats import SessionStats
 from app.viewmodels.settings_model import SettingsModel
+from app.viewmodels.support import Support
+from app.viewmodels.updates import Updates
 
 _log = logging.getLogger(__name__)
+
+REPORT_WRITTEN = "A report was written, without texts of chats: Help, Show Last Crash Report."
 
 
 class Program:
@@ -68,10 +74,15 @@ class Program:
             settings=settings,
             stats=stats,
             comparisons=Comparisons(comparisons, stats),
+            support=Support(paths, lambda: self.engine.machine, self._texts),
+            updates=Updates(releases_address()),
         )
         geometry = QSettings(str(paths.config / "window.ini"), QSettings.Format.IniFormat)
         self.window = MainWindow(self.models, geometry)
-        notices = [notice for notice in (loaded.notice, self.store.notice) if notice]
+        self.engine.died.connect(self.models.support.report)
+        fault = self.models.support.report_fault(paths.fault_file)
+        broke = f"Nibble broke the last time it ran. {REPORT_WRITTEN}" if fault else ""
+        notices = [notice for notice in (loaded.notice, self.store.notice, broke) if notice]
         if notices:
             self.window.notice.show_notice(*notices)
 
@@ -79,9 +90,12 @@ class Program:
         """Show the window; the engine starts once it stands."""
         self.window.show()
         QTimer.singleShot(0, self.window, self.models.model.start)
+        if self.models.settings.settings.update_check is UpdateCheck.AT_START and self.models.updates.can_ask:
+            self.window.commands.check_for_updates(asked=False)
 
     async def close(self) -> None:
         """End the engine, then store what was written. Returns once no process is left."""
+        self.models.updates.close()
         self.models.deletions.close()
         self.models.session.close()
         await self.engine.shutdown()
@@ -95,8 +109,14 @@ class Program:
             return
         detail = "".join(traceback.format_exception(kind, error, where))
         _log.error("defect\n%s", detail)
-        hint = "Your conversations are stored. If it comes back, report it with the details."
+        report = self.models.support.report(f"Something went wrong inside the window: {kind.__name__}.", detail)
+        what_now = REPORT_WRITTEN if report else "If it comes back, report it with the details."
+        hint = f"Your conversations are stored. {what_now}"
         self.window.notice.show_notice("Something went wrong inside Nibble.", hint, detail)
+
+    def _texts(self) -> list[str]:
+        """What was written in the open chat, which no crash report may show."""
+        return [*(message.message.text for message in self.models.session.messages), self.window.composer.text]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -117,10 +137,14 @@ def main(argv: Sequence[str]) -> int:
     quit_filter = QuitFilter()
     application.installEventFilter(quit_filter)
     sys.excepthook = program.report
+    fault_file = paths.fault_file.open("w", encoding="utf-8")  # open to the end: it is written as the process breaks
+    faulthandler.enable(fault_file)
     loop = QEventLoop(application)
     asyncio.set_event_loop(loop)
     with loop:
         loop.run_until_complete(run(application, program))
+    faulthandler.disable()
+    fault_file.close()
     return 0
 
 

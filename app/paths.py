@@ -51,6 +51,11 @@ class Paths:
         """The window's log."""
         return self.logs / "nibble.log"
 
+    @property
+    def fault_file(self) -> Path:
+        """What Python says of the window's process as that breaks."""
+        return self.logs / "fault.txt"
+
 
 def default_paths() -> Paths:
     """Return the folders of this system, made if need be; all under `NIBBLE_HOME` where that is set.

@@ -4,6 +4,7 @@ Prints a line a step; a step that breaks says what broke, and the others go on. 
 """
 
 import asyncio
+import json
 import os
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, TypeVar
 
@@ -165,7 +167,7 @@ def _check(event: object, kind: type[T]) -> T:
 
 
 def _window() -> str:
-    """Build the whole program without a screen, in a folder of its own, and have one message answered in its window."""
+    """Build the whole program without a screen, in a folder of its own, and use its window as a person does."""
     from PySide6.QtWidgets import QApplication
     from qasync import QEventLoop
 
@@ -177,42 +179,74 @@ def _window() -> str:
         os.environ[HOME_VARIABLE] = home
         program = Program(default_paths(), engine_command(), starter_model_path())
         with QEventLoop(application) as loop:
-            reply, ratio = loop.run_until_complete(_converse(program))
-    return f"one message answered with {len(reply.split())} words, the panel says {ratio}"
+            told: str = loop.run_until_complete(_converse(program, Path(home) / "figures.json"))
+    return told
 
 
-async def _converse(program: "Program") -> tuple[str, str]:
-    """Write into the composer, wait for the reply, close; return the reply's text and the panel's ratio."""
+async def _converse(program: "Program", exported: Path) -> str:
+    """Have a message answered, switch to fp16, have another answered, export the figures, close; tell of it."""
+    from PySide6.QtWidgets import QAbstractButton
+
     session = program.models.session
+    session.set_options(_options(CacheMode.INT4))
+    program.start()
+    try:
+        words = await _answer(program)
+        ratio = session.panel.value("cache.ratio")
+        switch = program.window.findChild(QAbstractButton, "cache_fp16")
+        if not isinstance(switch, QAbstractButton):
+            raise BrokenError("the window has no switch to fp16")
+        switch.click()
+        words += await _answer(program)
+        program.models.stats.export(exported)
+        modes = [reply["effective_mode"] for reply in json.loads(exported.read_text(encoding="utf-8"))["replies"]]
+        if modes != ["int4", "fp16"]:
+            raise BrokenError(f"the exported replies are in {modes}, not in int4 and fp16")
+        return f"two messages answered with {words} words, in int4 ({ratio}) and fp16, and exported"
+    finally:
+        program.window.close()
+        await program.close()
+
+
+async def _answer(program: "Program") -> int:
+    """Write into the composer as soon as it takes a message, and wait for the reply; return its words."""
+    session, composer = program.models.session, program.window.composer
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def settle(error: Exception | None) -> None:
         if not done.done():
             done.set_exception(error) if error else done.set_result(None)
 
-    def follow(state: ChatState) -> None:
+    def send(state: ChatState) -> None:
         if state is ChatState.FAILED:
             settle(BrokenError(f"the engine stopped; its last words:\n{program.engine.stderr_tail}"))
-        if state is ChatState.IDLE and not session.messages:
-            program.window.composer.write(PROMPT)
-            program.window.composer.send()
+        if state is ChatState.IDLE and len(session.messages) == before:
+            composer.write(PROMPT)
+            composer.send()
 
-    session.state_changed.connect(follow)
-    session.reply_finished.connect(lambda *_: settle(None))
-    session.failed.connect(lambda message, hint, detail: settle(BrokenError(f"{message} {hint}{detail}".strip())))
-    session.set_options(_options(CacheMode.INT4))
-    program.start()
+    def answered(*_: object) -> None:
+        settle(None)
+
+    def failed(message: str, hint: str, detail: str) -> None:
+        settle(BrokenError(f"{message} {hint}{detail}".strip()))
+
+    before = len(session.messages)
+    session.state_changed.connect(send)
+    session.reply_finished.connect(answered)
+    session.failed.connect(failed)
     try:
+        send(session.state)
         await asyncio.wait_for(done, WINDOW_TIMEOUT_S)
-        reply = session.messages[-1].message.text
-        if not reply.strip():
-            raise BrokenError("the reply in the window is empty")
-        return reply, session.panel.value("cache.ratio")
     except TimeoutError:
         raise BrokenError(f"no reply within {WINDOW_TIMEOUT_S:g} s: {session.state.value}") from None
     finally:
-        program.window.close()
-        await program.close()
+        session.state_changed.disconnect(send)
+        session.reply_finished.disconnect(answered)
+        session.failed.disconnect(failed)
+    words = len(session.messages[-1].message.text.split())
+    if not words:
+        raise BrokenError("the reply in the window is empty")
+    return words
 
 
 def _options(mode: CacheMode) -> ChatOptions:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QSize
 from PySide6.QtGui import QColor, QPalette
-from PySide6.QtWidgets import QApplication, QComboBox, QSpinBox, QWidget
+from PySide6.QtWidgets import QApplication, QComboBox, QPushButton, QSpinBox, QWidget
 from qasync import QEventLoop
 
 from app.chat.figures import CacheFigures
@@ -232,6 +232,12 @@ async def about(program: Program) -> QWidget:
     return program.window.findChild(QWidget, "about_dialog")
 
 
+async def licences(program: Program) -> QWidget:
+    await about(program)
+    program.window.findChild(QPushButton, "about_licences").click()
+    return program.window.findChild(QWidget, "licences_dialog")
+
+
 async def compare(program: Program) -> QWidget:
     """Show a finished comparison."""
     program.window.composer.write("Tell me a story about a fox who finds a lantern. [tokens 80] [part 30]")
@@ -345,6 +351,7 @@ SCENES = (
     ("settings-big", settings_big),
     ("options", options),
     ("about", about),
+    ("licences", licences),
     ("compare", compare),
     ("quality-empty", quality_empty),
     ("quality-running", quality_running),

@@ -1,6 +1,6 @@
+"""The self-test's own parts; the whole of it runs in the frozen program, tests/frozen."""
+
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +12,6 @@ from app.engine.command import engine_command
 from app.engine.protocol import Load, Ready
 from app.self_test import BrokenError, check_reply, run
 from tests.engine.child_chat import GREEDY, Chat, finished
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_a_step_that_breaks_is_told_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,13 +59,3 @@ def test_figures_that_cannot_be_right_are_refused(tmp_path: Path, change: dict[s
         check_reply(replace(reply, figures=replace(reply.figures, cache=cache)), CacheMode.INT4)
     with pytest.raises(BrokenError, match="empty"):
         check_reply(replace(reply, text=" "), CacheMode.INT4)
-
-
-@pytest.mark.slow
-def test_the_whole_chain_is_well() -> None:
-    command = [sys.executable, "-m", "app", "--self-test"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    steps = [line.split()[:2] for line in done.stdout.splitlines()]
-    assert ["ok", "window"] in steps
-    assert "BROKEN" not in done.stdout

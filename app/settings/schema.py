@@ -25,6 +25,13 @@ class Appearance(StrEnum):
     DARK = "dark"
 
 
+class UpdateCheck(StrEnum):
+    """When Nibble asks whether there is a newer version."""
+
+    WHEN_ASKED = "when asked"
+    AT_START = "at start"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All that is kept from one start of the app to the next, besides conversations and window geometry."""
@@ -39,6 +46,7 @@ class Settings:
     appearance: Appearance = Appearance.SYSTEM
     text_size_percent: int = 100
     """Of the system's own size."""
+    update_check: UpdateCheck = UpdateCheck.WHEN_ASKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +171,15 @@ FIELDS: tuple[Field, ...] = (
         maximum=200,
         step=10,
         unit="%",
+    ),
+    Field(
+        key="update_check",
+        label="Look for updates",
+        help="Whether Nibble asks for a newer version as it starts. It tells the server nothing but its own version. "
+        "Help > Check for Updates… asks at any time.",
+        default=_default("update_check"),
+        choices=tuple(UpdateCheck),
+        words=("Only when asked", "At every start"),
     ),
     Field(
         key="chat.cache_mode",

@@ -1,11 +1,13 @@
 """About Nibble: what it is, and what it runs on."""
 
 from PySide6.QtCore import Qt, qVersion
-from PySide6.QtWidgets import QDialog, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QDialogButtonBox, QLabel, QVBoxLayout, QWidget
 
 from app import __version__
 from app.chat.figures import MachineFacts
+from app.resources import bundled_parts
 from app.ui.close_box import CloseBox
+from app.ui.licences_dialog import LicencesDialog
 from app.ui.theme import GAP, WIDE, SubtleLabel, scaled_font
 
 
@@ -26,6 +28,11 @@ class AboutDialog(QDialog):
         versions.setAccessibleName("Versions")
         versions.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         buttons = CloseBox(self, "about")
+        licences = buttons.addButton("Licences…", QDialogButtonBox.ButtonRole.HelpRole)
+        licences.setObjectName("about_licences")
+        licences.setAccessibleName("Licences")
+        licences.setAutoDefault(False)
+        licences.clicked.connect(self._show_licences)
         column = QVBoxLayout(self)
         column.setContentsMargins(2 * WIDE, 2 * WIDE, 2 * WIDE, WIDE)
         column.setSpacing(GAP)
@@ -34,6 +41,11 @@ class AboutDialog(QDialog):
         column.addSpacing(GAP)
         column.addWidget(buttons)
         self.setMinimumWidth(420)
+
+    def _show_licences(self) -> None:
+        dialog = LicencesDialog(bundled_parts(), self)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.open()
 
 
 def versions_text(machine: MachineFacts | None) -> str:

@@ -7,6 +7,7 @@ from PySide6.QtCore import QObject, Qt, QUrl
 from PySide6.QtGui import QDesktopServices, QGuiApplication
 from PySide6.QtWidgets import QApplication, QDialog, QMainWindow, QWidget
 
+from app import __version__
 from app.chat.figures import ReplyFigures
 from app.chat.options import ChatOptions
 from app.errors import NibbleError
@@ -23,6 +24,7 @@ from app.ui.settings_dialog import SettingsDialog
 from app.ui.stats_window import StatsWindow
 from app.viewmodels.compare_table import CompareResult
 from app.viewmodels.models import Models
+from app.viewmodels.updates import NewVersion
 
 LINK_SCHEMES = ("http", "https", "mailto")
 
@@ -37,6 +39,10 @@ class Commands(QObject):
         self._composer = composer
         self._notice = notice
         self._beside: list[QDialog] = []
+        self._updates_asked = False
+        models.updates.newer_found.connect(self._show_newer)
+        models.updates.is_newest.connect(self._show_newest)
+        models.updates.failed.connect(self._show_update_failure)
 
     def open_model(self) -> None:
         """Ask for a model folder and open it."""
@@ -146,6 +152,34 @@ class Commands(QObject):
     def show_about(self) -> None:
         """Open the versions."""
         self._show(AboutDialog(self._models.engine.machine, self._window))
+
+    def show_logs(self) -> None:
+        """Open the folder with logs and crash reports."""
+        _open_url(QUrl.fromLocalFile(str(self._models.support.logs)))
+
+    def show_crash_report(self) -> None:
+        """Open the newest crash report, in whatever shows text files."""
+        if (report := self._models.support.last_report) is not None:
+            _open_url(QUrl.fromLocalFile(str(report)))
+
+    def check_for_updates(self, *, asked: bool = True) -> None:
+        """Ask for a newer version; where nobody asked, only that there is one is shown."""
+        self._updates_asked = self._updates_asked or asked
+        self._models.updates.check()
+
+    def _show_newer(self, new: NewVersion) -> None:
+        self._updates_asked = False
+        prompts.confirm_update(self._window, new.version, lambda: _open_url(QUrl(new.page)))
+
+    def _show_newest(self) -> None:
+        if self._updates_asked:
+            self._notice.show_done(f"Nibble {__version__} is the newest version.")
+        self._updates_asked = False
+
+    def _show_update_failure(self, message: str, hint: str) -> None:
+        if self._updates_asked:
+            self._notice.show_notice(message, hint)
+        self._updates_asked = False
 
     def show_details(self, detail: str) -> None:
         """Open the technical details of a failure."""

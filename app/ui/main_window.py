@@ -166,6 +166,7 @@ class MainWindow(QMainWindow):
         self._models.deletions.offered.connect(self._offer_undo)
         self._models.deletions.ended.connect(self._withdraw_undo)
         self._models.settings.changed.connect(self._enable_actions)
+        self._models.support.changed.connect(self._enable_actions)
 
     def _connect_controls(self) -> None:
         session, commands = self._session, self.commands
@@ -224,6 +225,9 @@ class MainWindow(QMainWindow):
             (actions.bigger, lambda: self._models.settings.zoom(1)),
             (actions.smaller, lambda: self._models.settings.zoom(-1)),
             (actions.usual_size, lambda: self._models.settings.zoom(0)),
+            (actions.logs, commands.show_logs),
+            (actions.crash_report, commands.show_crash_report),
+            (actions.updates, commands.check_for_updates),
             (actions.about, commands.show_about),
             (actions.stats, commands.show_stats),
         ]
@@ -391,6 +395,7 @@ class MainWindow(QMainWindow):
         actions.pin.setEnabled(stored)
         is_pinned = session.conversation is not None and session.conversation.is_pinned
         actions.pin.setText("Unpin Chat" if is_pinned else "Pin Chat")
+        actions.crash_report.setEnabled(self._models.support.last_report is not None)
         actions.undo_delete.setEnabled(self._models.deletions.can_undo)
 
 

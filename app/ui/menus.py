@@ -47,6 +47,9 @@ class Actions:
     bigger: QAction
     smaller: QAction
     usual_size: QAction
+    logs: QAction
+    crash_report: QAction
+    updates: QAction
     about: QAction
 
 
@@ -122,7 +125,12 @@ def build_menus(window: QMainWindow) -> Actions:
     smaller = command(view, "smaller", "Smaller Text", "Ctrl+-")
     usual_size = command(view, "usual_size", "Usual Text Size", "Ctrl+0")
 
-    about = command(menu("help", "Help"), "about", "About Nibble", role=roles.AboutRole)
+    help_ = menu("help", "Help")
+    logs = command(help_, "logs", "Show Logs")
+    crash_report = command(help_, "crash_report", "Show Last Crash Report")
+    help_.addSeparator()
+    updates = command(help_, "updates", "Check for Updates…", role=roles.ApplicationSpecificRole)
+    about = command(help_, "about", "About Nibble", role=roles.AboutRole)
     return Actions(
         new_chat=new_chat,
         open_model=open_model,
@@ -159,5 +167,8 @@ def build_menus(window: QMainWindow) -> Actions:
         bigger=bigger,
         smaller=smaller,
         usual_size=usual_size,
+        logs=logs,
+        crash_report=crash_report,
+        updates=updates,
         about=about,
     )

@@ -16,6 +16,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from app import __version__
 from app.ui.close_box import CloseBox
 from app.ui.theme import code_font
 
@@ -123,6 +124,12 @@ def confirm_link(parent: QWidget, url: QUrl, then: Callable[[], None]) -> None:
     """Show where a link in a message leads before it is followed: its text may say something else."""
     address = url.toString(QUrl.ComponentFormattingOption.FullyEncoded)
     confirm(parent, "link_dialog", "Open this address in your browser?", address, "Open", then)
+
+
+def confirm_update(parent: QWidget, version: str, then: Callable[[], None]) -> None:
+    """Tell of a newer version, and offer its page."""
+    question, explanation = f"Nibble {version} is out.", f"This is Nibble {__version__}. Its page has what is new."
+    confirm(parent, "update_dialog", question, explanation, "Open Page", then)
 
 
 def show_details(parent: QWidget, detail: str) -> None:

@@ -12,6 +12,8 @@ from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.open_model import OpenModel
 from app.viewmodels.session_stats import SessionStats
 from app.viewmodels.settings_model import SettingsModel
+from app.viewmodels.support import Support
+from app.viewmodels.updates import Updates
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +30,5 @@ class Models:
     settings: SettingsModel
     stats: SessionStats
     comparisons: Comparisons
+    support: Support
+    updates: Updates

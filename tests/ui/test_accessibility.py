@@ -84,6 +84,12 @@ def about(driver: Driver) -> QWidget:
     return driver.find("about_dialog", QDialog)
 
 
+def licences(driver: Driver) -> QWidget:
+    about(driver)
+    driver.click("about_licences")
+    return driver.find("licences_dialog", QDialog)
+
+
 def rename(driver: Driver) -> QWidget:
     driver.chat("Hello")
     driver.window.actions_.rename.trigger()
@@ -155,6 +161,7 @@ SCENES = (
     options,
     options_fp16,
     about,
+    licences,
     rename,
     link,
     compare,
