@@ -1,7 +1,7 @@
-"""A day's worth of chat in one go: `python -m tests.soak`. Does anything grow that should not?
+"""A day's worth of chat in one go, `python -m tests.soak`: nothing may grow that should not.
 
-First the whole window, offscreen, over the fake engine: turns in several conversations, with chats begun, reopened, edited,
-rewritten, stopped and switched to fp16 on the way, and windows opened and closed. Then the real engine's process over the
+First the whole window, offscreen, over the fake engine: turns in several conversations, with chats begun, reopened,
+edited, rewritten, stopped and switched to fp16 on the way, and windows opened and closed. Then the real engine's process over the
 starter model, its conversations in turns, in both modes. Memory (resident set), threads, open files and child processes
 of each process are read between turns. What is taken in the first tenth is warm-up; from there on to the end memory may
 grow by so much a turn, and the others not at all. Prints a line a sample and ends with status 1 where something grew.
@@ -107,12 +107,13 @@ async def window(turns: int, every: int, say: Callable[[str], None]) -> list[str
                 await asyncio.sleep(0.02)
                 session.stop()
             else:
-                session.send(f"Turn {turn}. [tokens 24]" + " [think 6]" * (turn % 4 == 0) + " [markdown]" * (turn % 6 == 0))
+                extras = " [think 6]" * (turn % 4 == 0) + " [markdown]" * (turn % 6 == 0)
+                session.send(f"Turn {turn}. [tokens 24]{extras}")
             await idle()
             if session.conversation is not None and session.conversation.id not in opened:
                 opened.append(session.conversation.id)
             if turn % 100 == 0:
-                shown.show_stats()
+                shown.actions_.stats.trigger()
                 await asyncio.sleep(0.01)
                 for other in _other_windows(shown):
                     other.close()
