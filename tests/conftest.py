@@ -14,6 +14,7 @@ def session_home(tmp_path_factory):
     """For what is started before a test's own fixtures are: an engine that a class of tests shares."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NIBBLE_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")  # never the tester's own keychain
         yield
 
 
@@ -21,6 +22,9 @@ def session_home(tmp_path_factory):
 def nibble_home(tmp_path_factory, monkeypatch) -> Path:
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("NIBBLE_HOME", str(home))
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HF_HOME", str(home / "huggingface"))
     return home
 
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from PySide6.QtCore import QObject, QProcess, QTimer, Signal
 
 from app.chat.figures import MachineFacts
+from app.chat.lines import ProtocolError
 from app.engine.protocol import (
     PROTOCOL_VERSION,
     Cancel,
     Event,
     Failed,
     Forget,
-    ProtocolError,
     Quit,
     Ready,
     Request,
