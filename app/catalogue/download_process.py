@@ -13,6 +13,7 @@ import traceback
 from types import FrameType
 from typing import BinaryIO
 
+from app.catalogue.access_token import is_token
 from app.catalogue.download_protocol import Event, Failed, FailureKind, Fetch, Finished, decode_fetch, encode
 from app.chat.lines import ProtocolError
 from app.errors import NibbleError
@@ -44,8 +45,6 @@ def serve() -> int:
             return _answer(line, stdout)
         except _Stopped:
             return 0
-        finally:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _answer(line: bytes, stdout: BinaryIO) -> int:
@@ -65,6 +64,8 @@ def _answer(line: bytes, stdout: BinaryIO) -> int:
 
 
 def _outcome(request: Fetch, stdout: BinaryIO) -> Finished | Failed:
+    if request.token is not None and not is_token(request.token):
+        return Failed(FailureKind.TOKEN_WANTED, "The access token is none.", "Give Nibble another one.")
     os.environ.update(_SETTINGS)  # read by huggingface_hub as it is imported
     from app.catalogue.download import Download
     from app.catalogue.download_records import DownloadRecords
@@ -100,6 +101,7 @@ def _write(stdout: BinaryIO, event: Event) -> None:
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: the way out is not to be stopped again
     raise _Stopped
 
 

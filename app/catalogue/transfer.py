@@ -103,11 +103,9 @@ def fetch(
             try:
                 _receive(url, headers, file, sink, patience, came)
             except (httpx2.TransportError, HfHubHTTPError) as error:
-                sink.flush()
                 if isinstance(error, HfHubHTTPError) and error.response.status_code == 416:
                     raise _misfit(file) from error
                 patience.bear(error)
-        sink.flush()
         os.fsync(sink.fileno())
 
 
@@ -135,6 +133,7 @@ def _receive(
             if sink.tell() + len(chunk) > file.size:
                 raise _misfit(file)
             sink.write(chunk)
+            sink.flush()  # what came outlives a kill
             came(len(chunk))
             patience.reward()
     if sink.tell() == start:

@@ -60,6 +60,9 @@ class LocalHub:
         self.bytes_per_s = 0
         """How fast bodies are served; 0 for as fast as can be."""
         self.closing = threading.Event()
+        self.busy = 0
+        """Answers in the making."""
+        self.busy_lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"hub": self})
         self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
         for server in self._servers:
@@ -82,6 +85,11 @@ class LocalHub:
         """Return how often a file's bytes were asked for."""
         return sum(path.endswith(f"/{name}") for origin, path, _, _ in self.requests if origin == "cdn")
 
+    def settle(self) -> None:
+        """Wait until every answer is given, or given up: then nothing is counted any more."""
+        while self.busy:
+            time.sleep(0.005)
+
     def take_fault(self, name: str) -> Fault:
         return self.faults[name].pop(0) if self.faults[name] else Fault()
 
@@ -100,6 +108,15 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        with self.hub.busy_lock:
+            self.hub.busy += 1
+        try:
+            self._get()
+        finally:
+            with self.hub.busy_lock:
+                self.hub.busy -= 1
+
+    def _get(self) -> None:
         path = unquote(urlsplit(self.path).path)
         is_cdn = f":{self.server.server_port}" in self.hub.cdn_url
         origin = "cdn" if is_cdn else "hub"
