@@ -50,6 +50,24 @@ def loop(qapp):
         yield made
 
 
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub on loopback with one small model, for this process and for those that it starts."""
+    from huggingface_hub import constants
+
+    from tests.catalogue import small_model
+    from tests.catalogue.local_hub import REPO, LocalHub, Repository
+
+    hub = LocalHub()
+    hub.repositories[REPO] = Repository(small_model.files())
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    address = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+    yield hub
+    hub.close()
+
+
 def _children() -> set[str]:
     """Ids of this process's children, where the system lists them (Linux)."""
     tasks = Path(f"/proc/{os.getpid()}/task")

@@ -48,6 +48,11 @@ class DownloadRecords:
         assert isinstance(plan, Plan)
         return plan
 
+    def repositories(self) -> tuple[str, ...]:
+        """Return the repositories whose downloads are under way."""
+        names = sorted(path.stem for path in self._folder.glob("*.json"))
+        return tuple(repo for name in names if self.load(repo := name.replace("--", "/", 1)) is not None)
+
     def remove(self, repo: str) -> None:
         """Forget a repository's download. Raises OSError."""
         self._path(repo).unlink(missing_ok=True)

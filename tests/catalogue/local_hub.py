@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+REPO = "mlx-community/Small-4bit"
 COMMIT = "1234567890" * 4
 LFS_FROM_BYTES = 10_000
 _CHUNK_BYTES = 16_384

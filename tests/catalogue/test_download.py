@@ -21,8 +21,7 @@ from app.catalogue.download_records import DownloadRecords
 from app.catalogue.hub import DownloadError
 from app.catalogue.hub_cache import CachedRepository
 from tests.catalogue import small_model
-from tests.catalogue.conftest import REPO
-from tests.catalogue.local_hub import COMMIT, Fault, Repository, digest_of
+from tests.catalogue.local_hub import COMMIT, REPO, Fault, Repository, digest_of
 
 SHARD, OTHER_SHARD = small_model.SHARDS
 

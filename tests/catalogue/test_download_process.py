@@ -29,8 +29,7 @@ from app.catalogue.download_protocol import (
 from app.catalogue.hub_cache import CachedRepository
 from app.paths import default_paths
 from tests.catalogue import small_model
-from tests.catalogue.conftest import REPO
-from tests.catalogue.local_hub import Fault, Repository, digest_of
+from tests.catalogue.local_hub import REPO, Fault, Repository, digest_of
 
 SHARD = small_model.SHARDS[0]
 
