@@ -15,6 +15,8 @@ from PySide6.QtWidgets import QApplication, QMessageBox
 from qasync import QEventLoop
 
 from app import __version__
+from app.catalogue.access_token import AccessToken
+from app.catalogue.download_protocol import download_command
 from app.engine.command import engine_command
 from app.errors import NibbleError
 from app.log import start_logging
@@ -32,7 +34,9 @@ from app.viewmodels.chat_session import ChatSession
 from app.viewmodels.comparisons import Comparisons
 from app.viewmodels.conversation_list import ConversationList
 from app.viewmodels.deletions import Deletions
+from app.viewmodels.downloads import Downloads
 from app.viewmodels.engine_client import EngineClient
+from app.viewmodels.hub_token import HubToken
 from app.viewmodels.models import Models
 from app.viewmodels.open_model import OpenModel
 from app.viewmodels.session_stats import SessionStats
@@ -56,6 +60,7 @@ class Program:
         comparisons = ComparisonFile(paths.comparisons)
         if not self.store.notice:  # where the conversations were moved aside, theirs are kept
             comparisons.prune({conversation.id for conversation in self.store.conversations()})
+        token = HubToken(AccessToken())
         stats = SessionStats(self.engine, SessionHistory(paths.sessions))
         self.models = Models(
             engine=self.engine,
@@ -68,9 +73,12 @@ class Program:
             settings=settings,
             stats=stats,
             comparisons=Comparisons(comparisons, stats),
+            token=token,
+            downloads=Downloads(download_command(), paths.downloads, token),
         )
         geometry = QSettings(str(paths.config / "window.ini"), QSettings.Format.IniFormat)
         self.window = MainWindow(self.models, geometry)
+        self.models.downloads.token_wanted.connect(self.window.commands.show_token)
         notices = [notice for notice in (loaded.notice, self.store.notice) if notice]
         if notices:
             self.window.notice.show_notice(*notices)
@@ -81,9 +89,10 @@ class Program:
         QTimer.singleShot(0, self.window, self.models.model.start)
 
     async def close(self) -> None:
-        """End the engine, then store what was written. Returns once no process is left."""
+        """End the downloads and the engine, then store what was written. Returns once no process is left."""
         self.models.deletions.close()
         self.models.session.close()
+        await self.models.downloads.close()
         await self.engine.shutdown()
         self.store.close()
 

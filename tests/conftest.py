@@ -51,6 +51,19 @@ def loop(qapp):
 
 
 @pytest.fixture
+def keychain():
+    """A keychain in memory, for this process."""
+    import keyring
+
+    from tests.keychain import Keychain
+
+    before, keychain = keyring.get_keyring(), Keychain()
+    keyring.set_keyring(keychain)
+    yield keychain
+    keyring.set_keyring(before)
+
+
+@pytest.fixture
 def hub(monkeypatch):
     """A hub on loopback with one small model, for this process and for those that it starts."""
     from huggingface_hub import constants

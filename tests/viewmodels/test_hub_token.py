@@ -1,56 +1,14 @@
 """The access token: in a keychain where there is one, for the session where there is none."""
 
 import asyncio
-import threading
 
 import keyring
 import pytest
-from keyring.backend import KeyringBackend
-from keyring.errors import KeyringLocked
 
 from app.catalogue.access_token import ACCOUNT, SERVICE, AccessToken, is_token
 from app.errors import NibbleError
 from app.viewmodels.hub_token import HubToken
-
-
-class Keychain(KeyringBackend):
-    """Holds passwords in memory, and is locked on demand."""
-
-    priority = 1
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kept: dict[tuple[str, str], str] = {}
-        self.is_locked = False
-        self.asked = 0
-        self.opening = threading.Event()
-        self.opening.set()
-
-    def _check(self) -> None:
-        self.opening.wait(10)
-        self.asked += 1
-        if self.is_locked:
-            raise KeyringLocked("the person said no")
-
-    def get_password(self, service, username):
-        self._check()
-        return self.kept.get((service, username))
-
-    def set_password(self, service, username, password):
-        self._check()
-        self.kept[service, username] = password
-
-    def delete_password(self, service, username):
-        self._check()
-        del self.kept[service, username]
-
-
-@pytest.fixture
-def keychain():
-    before, keychain = keyring.get_keyring(), Keychain()
-    keyring.set_keyring(keychain)
-    yield keychain
-    keyring.set_keyring(before)
+from tests.keychain import Keychain
 
 
 @pytest.mark.parametrize("text", ["hf_AbC123", "a.b-c_d~e+f/g="])
