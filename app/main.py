@@ -92,8 +92,7 @@ class Program:
         """End the downloads and the engine, then store what was written. Returns once no process is left."""
         self.models.deletions.close()
         self.models.session.close()
-        await self.models.downloads.close()
-        await self.engine.shutdown()
+        await asyncio.gather(self.models.downloads.close(), self.engine.shutdown())
         self.store.close()
 
     def report(self, kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:

@@ -170,7 +170,7 @@ def _check(event: object, kind: type[T]) -> T:
 
 
 def _download() -> str:
-    """Have a download's process say that it is offline: it then has all that it imports. Say which keychain there is."""
+    """Have a download's process say that it is offline, for which it needs all its imports; name the keychain."""
     import keyring
 
     with subprocess.Popen(
