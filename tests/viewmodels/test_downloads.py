@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -168,6 +169,52 @@ def test_what_an_earlier_window_left_is_paused_and_goes_on(hub, desk, desk_of, h
     later.until_status(DownloadStatus.DONE)
     assert hub.served[SHARD] - served == len(small_model.files()[SHARD]) - kept
     assert desk_of().downloads.state(REPO).folder == later.downloads.state(REPO).folder
+
+
+WINDOW = """
+import sys
+from PySide6.QtCore import QCoreApplication
+from app.catalogue.access_token import AccessToken
+from app.catalogue.download_protocol import download_command
+from app.paths import default_paths
+from app.viewmodels.downloads import Downloads
+from app.viewmodels.hub_token import HubToken
+application = QCoreApplication(sys.argv)
+downloads = Downloads(download_command(), default_paths().downloads, HubToken(AccessToken()))
+def tell(repo):
+    if downloads.state(repo).bytes_done > 100_000:
+        print(downloads._run.child._process.processId(), flush=True)
+downloads.changed.connect(tell)
+downloads.start(sys.argv[1])
+application.exec()
+"""
+
+
+def test_a_killed_window_takes_its_download_along_and_the_next_one_goes_on(hub, desk):
+    hub.bytes_per_s = 400_000
+    with subprocess.Popen([sys.executable, "-c", WINDOW, REPO], stdout=subprocess.PIPE, text=True) as window:
+        child = int(window.stdout.readline())
+        window.kill()
+    desk.until(lambda: not is_alive(child))
+    hub.settle()
+    hub.bytes_per_s = 0
+    kept = part_bytes()
+    state = desk.downloads.state(REPO)
+    assert state.status is DownloadStatus.PAUSED
+    assert state.bytes_done > kept >= 50_000
+    served = hub.served[SHARD]
+    desk.downloads.start(REPO)
+    assert is_complete(desk.until_status(DownloadStatus.DONE).folder)
+    assert hub.served[SHARD] - served == len(small_model.files()[SHARD]) - kept
+
+
+def is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{process_id}/stat")  # where nobody collects it, it stays as a zombie
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 SCRIPTED = """
