@@ -40,6 +40,9 @@ class ChildProcess(QObject):
         self._is_over = False
         self._over: asyncio.Future[None] | None = None
         self._process = QProcess(self)
+        self._terminating, self._killing = QTimer(self, singleShot=True), QTimer(self, singleShot=True)
+        self._terminating.timeout.connect(self._process.terminate)
+        self._killing.timeout.connect(self._process.kill)
         self._process.readyReadStandardOutput.connect(self._read_lines)
         self._process.readyReadStandardError.connect(self._read_stderr)
         self._process.errorOccurred.connect(self._note_error)
@@ -70,9 +73,8 @@ class ChildProcess(QObject):
         if self._is_over:
             return
         self._process.closeWriteChannel()
-        after_quit_ms, after_terminate_ms = round(1000 * self._quit_grace_s), round(1000 * self._terminate_grace_s)
-        QTimer.singleShot(after_quit_ms, self._process, self._process.terminate)
-        QTimer.singleShot(after_quit_ms + after_terminate_ms, self._process, self._process.kill)
+        self._terminating.start(round(1000 * self._quit_grace_s))
+        self._killing.start(round(1000 * (self._quit_grace_s + self._terminate_grace_s)))
 
     async def gone(self) -> None:
         """Return once it is gone."""
@@ -103,6 +105,8 @@ class ChildProcess(QObject):
         self._read_lines()
         self._read_stderr()
         self._is_over = True
+        self._terminating.stop()
+        self._killing.stop()
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
         self.deleteLater()
