@@ -15,8 +15,8 @@ from PySide6.QtWidgets import QApplication, QMessageBox
 from qasync import QEventLoop
 
 from app import __version__
-from app.catalogue.access_token import AccessToken
 from app.catalogue.download_protocol import download_command
+from app.catalogue.token_protocol import token_command
 from app.engine.command import engine_command
 from app.errors import NibbleError
 from app.log import start_logging
@@ -60,7 +60,7 @@ class Program:
         comparisons = ComparisonFile(paths.comparisons)
         if not self.store.notice:  # where the conversations were moved aside, theirs are kept
             comparisons.prune({conversation.id for conversation in self.store.conversations()})
-        token = HubToken(AccessToken())
+        token = HubToken(token_command())
         stats = SessionStats(self.engine, SessionHistory(paths.sessions))
         self.models = Models(
             engine=self.engine,
@@ -92,7 +92,7 @@ class Program:
         """End the downloads and the engine, then store what was written. Returns once no process is left."""
         self.models.deletions.close()
         self.models.session.close()
-        await asyncio.gather(self.models.downloads.close(), self.engine.shutdown())
+        await asyncio.gather(self.models.downloads.close(), self.models.token.close(), self.engine.shutdown())
         self.store.close()
 
     def report(self, kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:

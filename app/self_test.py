@@ -171,7 +171,7 @@ def _check(event: object, kind: type[T]) -> T:
 
 def _download() -> str:
     """Have a download's process say that it is offline, for which it needs all its imports; name the keychain."""
-    import keyring
+    from app.catalogue.token_process import keychain_name
 
     with subprocess.Popen(
         download_command(),
@@ -191,7 +191,7 @@ def _download() -> str:
         raise BrokenError(f"the download's process said {line!r}: {error}") from None
     if not isinstance(event, download_protocol.Failed) or event.kind is not download_protocol.FailureKind.OFFLINE:
         raise BrokenError(f"a download without a network ended with {event}")
-    return f"keychain: {keyring.get_keyring().name}"
+    return f"keychain: {keychain_name()}"
 
 
 def _window() -> str:

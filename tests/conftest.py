@@ -1,5 +1,6 @@
 """For every test: a home folder of its own, and nothing left behind: no thread, no child process, no window."""
 
+import gc
 import os
 import sys
 import threading
@@ -51,16 +52,13 @@ def loop(qapp):
 
 
 @pytest.fixture
-def keychain():
-    """A keychain in memory, for this process."""
-    import keyring
-
+def keychain(monkeypatch, tmp_path):
+    """A keychain for the processes that this one starts; the object tells what it holds."""
+    monkeypatch.setenv("NIBBLE_TEST_KEYCHAIN", str(tmp_path / "keychain.json"))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "tests.keychain.Keychain")
     from tests.keychain import Keychain
 
-    before, keychain = keyring.get_keyring(), Keychain()
-    keyring.set_keyring(keychain)
-    yield keychain
-    keyring.set_keyring(before)
+    return Keychain()
 
 
 @pytest.fixture
@@ -71,6 +69,8 @@ def hub(monkeypatch):
     from tests.catalogue import small_model
     from tests.catalogue.local_hub import REPO, LocalHub, Repository
 
+    gc.collect()
+    gc.disable()  # or the hub's threads collect, and so destroy, what Qt made on this one
     hub = LocalHub()
     hub.repositories[REPO] = Repository(small_model.files())
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
@@ -79,6 +79,7 @@ def hub(monkeypatch):
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
     yield hub
     hub.close()
+    gc.enable()
 
 
 def _children() -> set[str]:

@@ -13,12 +13,12 @@ import traceback
 from types import FrameType
 from typing import BinaryIO
 
-from app.catalogue.access_token import is_token
 from app.catalogue.download_protocol import Event, Failed, FailureKind, Fetch, Finished, decode_fetch, encode
+from app.catalogue.token_protocol import is_token
 from app.chat.lines import ProtocolError
+from app.children import claimed_stdout
 from app.errors import NibbleError
 from app.paths import default_paths
-from app.stdout import claimed_stdout
 
 _SETTINGS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",

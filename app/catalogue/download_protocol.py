@@ -4,13 +4,13 @@ One Fetch goes down the child's stdin, whose end stops the download. Events come
 Waiting and Checking as they come, at the end Finished or Failed. A download that was stopped says neither.
 """
 
-import sys
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from app.chat.lines import decode_line, encode_line
+from app.children import child_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +103,8 @@ _EVENTS = typing.get_args(Event)
 
 
 def download_command() -> list[str]:
-    """Return the program and arguments of a download's process; in the frozen app that is the app itself."""
-    start = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "app"]
-    return [*start, "--download"]
+    """Return the program and arguments of a download's process."""
+    return child_command("--download")
 
 
 def encode(item: Fetch | Event) -> str:

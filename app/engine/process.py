@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from app.children import claimed_stdout
 from app.engine.command import EngineKind
 from app.engine.protocol import (
     PROTOCOL_VERSION,
@@ -33,7 +34,6 @@ from app.engine.protocol import (
 )
 from app.errors import NibbleError
 from app.paths import default_paths
-from app.stdout import claimed_stdout
 
 
 def serve(kind: EngineKind) -> int:

@@ -3,14 +3,12 @@ import asyncio
 import pytest
 from PySide6.QtWidgets import QApplication, QLabel, QLineEdit, QPushButton
 
-from app.catalogue.access_token import ACCOUNT, SERVICE, AccessToken
 from app.catalogue.hub_cache import CachedRepository
+from app.catalogue.token_protocol import token_command
 from app.ui.token_dialog import TokenDialog
 from app.viewmodels.hub_token import HubToken
 from tests.catalogue import small_model
 from tests.catalogue.local_hub import REPO, Repository
-
-KEY = (SERVICE, ACCOUNT)
 
 
 class Opened:
@@ -19,7 +17,7 @@ class Opened:
     def __init__(self, loop, qtbot, repo: str = "") -> None:
         QApplication.setQuitOnLastWindowClosed(False)  # as in the program: the loop outlives the dialog
         self._loop = loop
-        self.token = HubToken(AccessToken())
+        self.token = HubToken(token_command())
         self.dialog = TokenDialog(self.token, repo)
         qtbot.addWidget(self.dialog)
         self.saved: list[bool] = []
@@ -66,36 +64,36 @@ def test_a_token_is_pasted_and_kept(opened, keychain):
     assert not opened.button("token_save").isEnabled()
     assert not opened.button("token_remove").isEnabled()
     opened.save(" hf_abc ")
-    assert keychain.kept == {KEY: "hf_abc"}
+    assert keychain.token == "hf_abc"
     assert opened.saved == [True]
     assert not opened.dialog.isVisible()
     assert opened.line.text() == ""
 
 
 def test_a_token_that_is_there_is_replaced_or_removed_and_never_shown(loop, qtbot, keychain):
-    keychain.kept[KEY] = "hf_old"
+    keychain.change(token="hf_old")
     opened = Opened(loop, qtbot)
     assert opened.text("token_state") == "There is a token."
     assert opened.button("token_save").text() == "Replace"
     assert opened.line.text() == ""
     opened.button("token_remove").click()
     opened.settle()
-    assert keychain.kept == {}
+    assert keychain.token is None
     assert opened.text("token_state") == "There is no token yet."
     opened.save("hf_new")
-    assert keychain.kept == {KEY: "hf_new"}
+    assert keychain.token == "hf_new"
 
 
 @pytest.mark.parametrize(("text", "said"), [("two words", "no access token"), ("hf_abc", "the person said no")])
 def test_what_cannot_be_kept_is_said_and_stays_to_be_mended(opened, keychain, text, said):
-    keychain.is_locked = text == "hf_abc"
+    keychain.change(mood="locked" if text == "hf_abc" else "")
     opened.save(text)
     assert said in opened.text("token_state")
     assert text not in opened.text("token_state")
     assert opened.line.text() == text
     assert opened.saved == []
     assert opened.dialog.isVisible()
-    keychain.is_locked = False
+    keychain.change(mood="")
     opened.save("hf_good")
     assert opened.saved == [True]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from app.catalogue.access_token import AccessToken
 from app.catalogue.completeness import is_complete
 from app.catalogue.download_protocol import download_command
 from app.catalogue.hub_cache import CachedRepository
+from app.catalogue.token_protocol import token_command
 from app.paths import default_paths
 from app.viewmodels.downloads import Downloads, DownloadState, DownloadStatus
 from app.viewmodels.hub_token import HubToken
@@ -28,8 +28,7 @@ class Desk:
 
     def __init__(self, loop, command=None) -> None:
         self.loop = loop
-        self.access = AccessToken()
-        self.token = HubToken(self.access)
+        self.token = HubToken(token_command())
         self.downloads = Downloads(command or download_command(), default_paths().downloads, self.token)
         self.history: list[tuple[str, DownloadState]] = []
         self.finished: list[tuple[str, object]] = []
@@ -73,7 +72,7 @@ def desk_of(loop, hub):
     yield make
     for desk in made:
         loop.run_until_complete(desk.downloads.close())
-        desk.until(lambda desk=desk: not desk.token.is_busy)
+        loop.run_until_complete(desk.token.close())
 
 
 @pytest.fixture
@@ -174,13 +173,12 @@ def test_what_an_earlier_window_left_is_paused_and_goes_on(hub, desk, desk_of, h
 WINDOW = """
 import sys
 from PySide6.QtCore import QCoreApplication
-from app.catalogue.access_token import AccessToken
 from app.catalogue.download_protocol import download_command
 from app.paths import default_paths
 from app.viewmodels.downloads import Downloads
 from app.viewmodels.hub_token import HubToken
 application = QCoreApplication(sys.argv)
-downloads = Downloads(download_command(), default_paths().downloads, HubToken(AccessToken()))
+downloads = Downloads(download_command(), default_paths().downloads, HubToken(token_command()))
 def tell(repo):
     if downloads.state(repo).bytes_done > 100_000:
         print(downloads._run.child._process.processId(), flush=True)

@@ -1,10 +1,16 @@
-"""A child's stdout, kept for what it has to say to the window."""
+"""What the window's child processes share: how they are started, and a stdout kept for what they have to say."""
 
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
+
+
+def child_command(*arguments: str) -> list[str]:
+    """Return the program and arguments of a child: in the frozen app that is the app itself, else `python -m app`."""
+    start = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "app"]
+    return [*start, *arguments]
 
 
 @contextmanager
