@@ -174,6 +174,7 @@ WINDOW = """
 import sys
 from PySide6.QtCore import QCoreApplication
 from app.catalogue.download_protocol import download_command
+from app.catalogue.token_protocol import token_command
 from app.paths import default_paths
 from app.viewmodels.downloads import Downloads
 from app.viewmodels.hub_token import HubToken
