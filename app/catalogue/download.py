@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from filelock import FileLock, Timeout
 
@@ -67,11 +68,8 @@ class Download:
                     fetch(plan, file, cached.part(file), self._request.token, self._wait, self._came)
             self._report()
             self._check(plan, cached)
+            _look_for_model(plan, cached)
             snapshot = cached.link(plan)
-        if (why := missing(snapshot)) is not None:
-            raise DownloadError(
-                FailureKind.UNSUITABLE, f"{plan.repo} is no whole model: {why}.", "Choose another repository."
-            )
         self._records.remove(plan.repo)
         return snapshot
 
@@ -91,8 +89,8 @@ class Download:
         if older is not None:
             cached.discard(tuple(file for file in older.files if file.digest not in wanted))
         self._total, self._done = plan.size, cached.bytes_present(plan)
-        (cached.folder / "blobs").mkdir(parents=True, exist_ok=True)
         _check_room(self._total - self._done)
+        (cached.folder / "blobs").mkdir(parents=True, exist_ok=True)
         self._records.save(plan)
         self._emit(Planned(len(plan.files), self._total, self._done))
 
@@ -160,6 +158,21 @@ def _locked(cached: CachedRepository, plan: Plan) -> Iterator[None]:
                     "Wait until it is done, or stop it there.",
                 ) from error
         yield
+
+
+def _look_for_model(plan: Plan, cached: CachedRepository) -> None:
+    """Raise DownloadError where the files of `plan`, all whole, make no whole model; tried before they have names."""
+    with TemporaryDirectory() as folder:
+        for file in plan.files:
+            path = cached.whole(plan, file) or cached.blob(file)
+            (Path(folder) / file.name).symlink_to(path.absolute())
+        why = missing(Path(folder))
+    if why is not None:
+        raise DownloadError(
+            FailureKind.UNSUITABLE,
+            f"{plan.repo} is no whole model: {why}.",
+            "Cancel to remove what was fetched, and choose another one.",
+        )
 
 
 def _check_room(wanted: int) -> None:

@@ -95,8 +95,8 @@ def fetch(
     patience = Patience(wait)
     with part.open("ab") as sink:
         while (start := sink.tell()) != file.size:
-            if start > file.size:
-                came(-start)
+            if start > file.size:  # no beginning of this file
+                came(-file.size)
                 sink.truncate(0)
                 sink.seek(0)
                 continue

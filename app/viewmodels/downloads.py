@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.catalogue.completeness import is_complete
 from app.catalogue.download_protocol import (
@@ -29,6 +29,9 @@ from app.viewmodels.child_process import QUIT_GRACE_S, ChildProcess
 from app.viewmodels.hub_token import HubToken
 
 _log = logging.getLogger(__name__)
+
+SILENCE_MS = 3000
+"""After so long without a word of the process the speed it told last is no longer true."""
 
 
 class DownloadStatus(Enum):
@@ -109,6 +112,8 @@ class Downloads(QObject):
         self._queue: list[str] = []
         self._run: _Run | None = None
         self._closing = False
+        self._silence = QTimer(self, interval=SILENCE_MS, singleShot=True)
+        self._silence.timeout.connect(self._note_silence)
 
     def state(self, repo: str) -> DownloadState:
         """Return where a download stands; one that an earlier window left is PAUSED, a model in the cache DONE."""
@@ -188,6 +193,7 @@ class Downloads(QObject):
     def _settle(self, run: _Run, reason: str) -> None:
         """Draw the conclusion of a process that is gone."""
         self._run = None
+        self._silence.stop()
         if self._closing:
             return
         repo, outcome = run.repo, run.outcome
@@ -230,10 +236,16 @@ class Downloads(QObject):
                     bytes_per_s=event.bytes_per_s,
                     seconds_left=event.seconds_left,
                 )
+                self._silence.start()
             case Waiting():
                 self._set(run.repo, running, note=f"{event.why}; trying again in {event.seconds:.0f} s")
             case Checking():
                 self._set(run.repo, running, note=f"Checking: {event.bytes_done / max(1, event.bytes_total):.0%}")
+
+    def _note_silence(self) -> None:
+        run = self._run
+        if run is not None and self.state(run.repo).bytes_per_s is not None:
+            self._set(run.repo, DownloadStatus.RUNNING, note="Nothing comes at the moment")
 
     def _finish(self, repo: str, folder: Path) -> None:
         total = self.state(repo).bytes_total

@@ -240,6 +240,7 @@ def test_a_part_that_is_too_long_is_begun_anew(hub, desk):
     part.parent.mkdir(parents=True)
     part.write_bytes(b"x" * (len(data(hub, SHARD)) + 1))
     assert is_complete(desk.fetch())
+    assert desk.of(Progress)[-1].bytes_done == desk.of(Planned)[0].bytes_total
 
 
 def test_a_model_that_is_not_there(hub, desk):
@@ -356,6 +357,7 @@ def test_a_repository_that_lacks_a_shard_of_its_own_index(hub, desk):
     failure = desk.failure()
     assert failure.kind is FailureKind.UNSUITABLE
     assert SHARD in failure.message
+    assert not (CachedRepository(REPO).folder / "snapshots").exists()
 
 
 def test_a_disk_too_small_is_found_before_anything_is_fetched(hub, desk):
@@ -364,7 +366,7 @@ def test_a_disk_too_small_is_found_before_anything_is_fetched(hub, desk):
     assert failure.kind is FailureKind.DISK
     assert "1000000000.0 GB are wanted" in failure.message
     assert sum(hub.served.values()) == 0
-    assert blobs() == set()
+    assert not CachedRepository(REPO).folder.exists()
 
 
 def test_room_is_needed_for_what_is_missing_alone(hub, desk, monkeypatch):

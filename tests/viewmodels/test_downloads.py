@@ -231,6 +231,8 @@ elif name == "Gated" and asked["token"] != "hf_member":
 else:
     say("Planned", files=2, bytes_total=100, bytes_done=10)
     say("Progress", bytes_done=40, bytes_per_s=20.0, seconds_left=3.0)
+    if name == "Silent":
+        sys.stdin.read()
     say("Waiting", seconds=7.0, why="The hub is busy")
     if name == "Patient":
         sys.stdin.read()
@@ -260,6 +262,13 @@ def test_what_the_process_says_is_the_state(scripted):
         done,
     ]
     assert done == DownloadState(DownloadStatus.DONE, 100, 100, folder=Path("/models/Model"))
+
+
+def test_a_process_that_falls_silent_is_said_to_be(scripted):
+    scripted.downloads._silence.setInterval(50)
+    scripted.downloads.start("a/Silent")
+    scripted.until(lambda: scripted.downloads.state("a/Silent").note == "Nothing comes at the moment")
+    assert scripted.downloads.state("a/Silent").bytes_per_s is None
 
 
 def test_one_at_a_time_the_others_wait(scripted):
