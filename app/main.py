@@ -16,6 +16,8 @@ from PySide6.QtWidgets import QApplication, QMessageBox
 from qasync import QEventLoop
 
 from app import __version__
+from app.catalogue.download_protocol import download_command
+from app.catalogue.token_protocol import token_command
 from app.engine.command import engine_command
 from app.errors import NibbleError
 from app.log import start_logging
@@ -34,7 +36,9 @@ from app.viewmodels.chat_session import ChatSession
 from app.viewmodels.comparisons import Comparisons
 from app.viewmodels.conversation_list import ConversationList
 from app.viewmodels.deletions import Deletions
+from app.viewmodels.downloads import Downloads
 from app.viewmodels.engine_client import EngineClient
+from app.viewmodels.hub_token import HubToken
 from app.viewmodels.models import Models
 from app.viewmodels.open_model import OpenModel
 from app.viewmodels.session_stats import SessionStats
@@ -62,6 +66,7 @@ class Program:
         comparisons = ComparisonFile(paths.comparisons)
         if not self.store.notice:  # where the conversations were moved aside, theirs are kept
             comparisons.prune({conversation.id for conversation in self.store.conversations()})
+        token = HubToken(token_command())
         stats = SessionStats(self.engine, SessionHistory(paths.sessions))
         self.models = Models(
             engine=self.engine,
@@ -76,9 +81,12 @@ class Program:
             comparisons=Comparisons(comparisons, stats),
             support=Support(paths, lambda: self.engine.machine, self._texts),
             updates=Updates(releases_address()),
+            token=token,
+            downloads=Downloads(download_command(), paths.downloads, token),
         )
         geometry = QSettings(str(paths.config / "window.ini"), QSettings.Format.IniFormat)
         self.window = MainWindow(self.models, geometry)
+        self.models.downloads.token_wanted.connect(self.window.commands.show_token)
         self.engine.died.connect(self.models.support.report)
         fault = self.models.support.report_fault(paths.fault_file)
         broke = f"Nibble broke the last time it ran. {REPORT_WRITTEN}" if fault else ""
@@ -94,11 +102,11 @@ class Program:
             self.window.commands.check_for_updates(asked=False)
 
     async def close(self) -> None:
-        """End the engine, then store what was written. Returns once no process is left."""
+        """End the downloads and the engine, then store what was written. Returns once no process is left."""
         self.models.updates.close()
         self.models.deletions.close()
         self.models.session.close()
-        await self.engine.shutdown()
+        await asyncio.gather(self.models.downloads.close(), self.models.token.close(), self.engine.shutdown())
         self.store.close()
 
     def report(self, kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:

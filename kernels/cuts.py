@@ -23,8 +23,8 @@ class Tuning:
 
     Up to `whole_tokens` a step is one launch, of threadgroups with `whole_simds` SIMD-groups, one of which takes the
     new token. Beyond, threadgroups have `simds`, and a launch has one for each of `cores` while that leaves a
-    SIMD-group no more than `few_tiles` tiles, else as many as the cores hold at once. Of rows of 256 values, whose tiles
-    are twice as large, one for every other core.
+    SIMD-group no more than `few_tiles` tiles, else as many as the cores hold at once. Of rows of 256 values, whose
+    tiles are twice as large, one for every other core.
     """
 
     whole_tokens: int

@@ -200,6 +200,7 @@ class MainWindow(QMainWindow):
         pairs: list[tuple[object, Callable[[], object]]] = [
             (actions.new_chat, self._new_chat),
             (actions.open_model, commands.open_model),
+            (actions.token, commands.show_token),
             (actions.export, commands.export),
             (actions.close, self.close),
             (actions.quit, self.close),

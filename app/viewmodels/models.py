@@ -8,7 +8,9 @@ from app.viewmodels.chat_session import ChatSession
 from app.viewmodels.comparisons import Comparisons
 from app.viewmodels.conversation_list import ConversationList
 from app.viewmodels.deletions import Deletions
+from app.viewmodels.downloads import Downloads
 from app.viewmodels.engine_client import EngineClient
+from app.viewmodels.hub_token import HubToken
 from app.viewmodels.open_model import OpenModel
 from app.viewmodels.session_stats import SessionStats
 from app.viewmodels.settings_model import SettingsModel
@@ -32,3 +34,5 @@ class Models:
     comparisons: Comparisons
     support: Support
     updates: Updates
+    token: HubToken
+    downloads: Downloads

@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import pytest
 
 from app.chat.figures import CacheFigures, LayerNote, MachineFacts, MemoryFigures, ModelFacts, ReplyFigures
+from app.chat.lines import ProtocolError
 from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions, Sampling
 from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
@@ -27,7 +28,6 @@ from app.engine.protocol import (
     Measuring,
     Prefill,
     Progress,
-    ProtocolError,
     Quit,
     Ready,
     Request,

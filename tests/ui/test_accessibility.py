@@ -90,6 +90,13 @@ def licences(driver: Driver) -> QWidget:
     return driver.find("licences_dialog", QDialog)
 
 
+def token(driver: Driver) -> QWidget:
+    driver.window.actions_.token.trigger()
+    dialog = driver.find("token_dialog", QDialog)
+    driver.until(lambda: not driver.program.models.token.is_busy)
+    return dialog
+
+
 def rename(driver: Driver) -> QWidget:
     driver.chat("Hello")
     driver.window.actions_.rename.trigger()
@@ -162,6 +169,7 @@ SCENES = (
     options_fp16,
     about,
     licences,
+    token,
     rename,
     link,
     compare,
