@@ -120,7 +120,7 @@ def test_a_download_from_plan_to_end(hub, start):
     assert [p.bytes_done for p in progress] == sorted(p.bytes_done for p in progress)
     assert progress[-1].bytes_done == total
     told = next(p for p in progress if p.bytes_per_s is not None and p.seconds_left is not None)
-    assert 200_000 < told.bytes_per_s < 900_000
+    assert 0 < told.bytes_per_s < 900_000, "no more than the server gives; how much less is the machine's affair"
     assert told.seconds_left == pytest.approx((total - told.bytes_done) / told.bytes_per_s)
 
 
