@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QApplication, QMessageBox
 from qasync import QEventLoop
 
 from app import __version__
+from app.catalogue.entries import CatalogueEntry, catalogue
 from app.engine.command import engine_command
 from app.errors import NibbleError
 from app.log import start_logging
@@ -33,6 +34,7 @@ from app.viewmodels.comparisons import Comparisons
 from app.viewmodels.conversation_list import ConversationList
 from app.viewmodels.deletions import Deletions
 from app.viewmodels.engine_client import EngineClient
+from app.viewmodels.model_list import ModelList
 from app.viewmodels.models import Models
 from app.viewmodels.open_model import OpenModel
 from app.viewmodels.session_stats import SessionStats
@@ -56,10 +58,12 @@ class Program:
         comparisons = ComparisonFile(paths.comparisons)
         if not self.store.notice:  # where the conversations were moved aside, theirs are kept
             comparisons.prune({conversation.id for conversation in self.store.conversations()})
+        entries, missing_catalogue = _entries()
         stats = SessionStats(self.engine, SessionHistory(paths.sessions))
         self.models = Models(
             engine=self.engine,
             model=model,
+            catalogue=ModelList(self.engine, model, settings, entries, starter_path),
             session=session,
             course=CacheCourse(session),
             conversations=conversations,
@@ -71,7 +75,7 @@ class Program:
         )
         geometry = QSettings(str(paths.config / "window.ini"), QSettings.Format.IniFormat)
         self.window = MainWindow(self.models, geometry)
-        notices = [notice for notice in (loaded.notice, self.store.notice) if notice]
+        notices = [notice for notice in (loaded.notice, self.store.notice, missing_catalogue) if notice]
         if notices:
             self.window.notice.show_notice(*notices)
 
@@ -97,6 +101,14 @@ class Program:
         _log.error("defect\n%s", detail)
         hint = "Your conversations are stored. If it comes back, report it with the details."
         self.window.notice.show_notice("Something went wrong inside Nibble.", hint, detail)
+
+
+def _entries() -> tuple[tuple[CatalogueEntry, ...], str]:
+    """Return the catalogue, or none of it and why: models on this machine are there without it."""
+    try:
+        return catalogue(), ""
+    except NibbleError as error:
+        return (), str(error)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -57,13 +57,21 @@ def growth_of(caches: Sequence[Any]) -> CacheGrowth:
     )
 
 
+MEMORY_SHARE = 0.75
+"""Of physical memory, where nothing says what a program should use at most. Metal recommends about as much."""
+
+
 def usable_memory() -> tuple[int, str]:
-    """Return the bytes that a model and its caches can use here, and what that figure is."""
+    """Return the bytes that a model and its caches can use here, and what that figure is.
+
+    The one budget of the program: the outlook, the catalogue and the check before a model is opened all take it.
+    """
     if mx.metal.is_available():
         size = int(mx.device_info().get("max_recommended_working_set_size", 0))
         if size:
             return size, "the working set that Metal recommends for this GPU"
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine's physical memory"
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(physical * MEMORY_SHARE), "three quarters of this machine's physical memory"
 
 
 def _single(caches: Sequence[Any]) -> Iterator[Any]:

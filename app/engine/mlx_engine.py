@@ -17,13 +17,17 @@ from app.chat.options import Sampling
 from app.engine.cache_figures import cache_figures
 from app.engine.cache_plan import make_caches
 from app.engine.conversation_cache import ConversationCache, ConversationCaches
+from app.engine.estimate import config_needs
+from app.engine.fit import prefill_chunk, require_fit
 from app.engine.machine import machine_facts, memory_figures
-from app.engine.model_folder import Calibrating, OpenModel, open_model, read_config
+from app.engine.model_folder import Calibrating, OpenModel, folder_needs, open_model, read_config
 from app.engine.prompt import prompt_tokens
 from app.engine.protocol import (
     Counted,
     CountTokens,
     Emit,
+    Estimate,
+    Estimated,
     Finished,
     Generate,
     Load,
@@ -68,6 +72,9 @@ class MlxEngine:
         read_config(path)  # most mistakes end here, before anything is given up
         mx.set_cache_limit(_POOL_LIMIT_BYTES)
         opening = _Opening(request.request_id, emit, cancelled)
+        if not request.anyway:
+            opening.step("Finding out what it takes")
+            require_fit(folder_needs(path), path.name, request.cache_mode, request.group_size)
         before = self._open.facts.path if self._open is not None else None
         self._drop_model()
         try:
@@ -79,6 +86,11 @@ class MlxEngine:
             raise
         assert self._open is not None
         emit(Loaded(request.request_id, self._open.facts))
+
+    def estimate(self, request: Estimate, emit: Emit) -> None:
+        """Build a model's graph without reading a weight. Raises NibbleError where that cannot be done."""
+        needs = folder_needs(Path(request.path).expanduser()) if request.path else config_needs(request.config)
+        emit(Estimated(request.request_id, needs))
 
     def generate(self, request: Generate, emit: Emit, cancelled: Callable[[], bool]) -> None:
         """Write a reply. Raises NibbleError where no model is open or the conversation does not fit."""
@@ -259,8 +271,7 @@ class _Reply:
             max_tokens=self.most_tokens,
             sampler=_sampler(self.request.options.sampling),
             prompt_cache=self.cache.caches,
-            # A request to stop is seen between chunks: they take about as long on either device.
-            prefill_step_size=128 if dispatch.backend() == "cpu" else 512,
+            prefill_step_size=prefill_chunk(dispatch.backend()),
             prompt_progress_callback=self._on_prefill,
         )
         next_progress = 0.0

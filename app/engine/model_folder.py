@@ -13,13 +13,14 @@ from mlx_lm.utils import dequantize_model, get_total_parameters, load_model, loa
 from transformers.utils import logging as transformers_logging
 
 from app.chat.figures import ModelFacts
+from app.chat.fit import ModelNeeds
 from app.chat.options import GROUP_SIZES, CacheMode
 from app.engine import attention_patch
 from app.engine.cache_growth import outlook_of
 from app.engine.cache_plan import CachePlan, make_caches, plan_cache
 from app.engine.calibration import POSITIONS, Calibration, CalibrationStoppedError, calibrate, start
 from app.engine.calibration_store import CalibrationStore, fingerprint
-from app.engine.machine import machine_facts
+from app.engine.fit import expanded_bytes, has_half_scales, needs_of
 from app.errors import NibbleError
 from app.resources import calibration_text_path
 from kernels import dispatch
@@ -80,7 +81,7 @@ def open_model(path: Path, progress: Callable[[str], None], calibrating: Calibra
         ) from error
     progress("Trying the int4 cache")
     plan = plan_cache(model)
-    positions = min(POSITIONS, _context_limit(config))
+    positions = min(POSITIONS, context_limit(config))
     calibration = (
         start(model, plan, positions)
         if calibrating is None
@@ -97,7 +98,7 @@ def open_model(path: Path, progress: Callable[[str], None], calibrating: Calibra
         parameters=int(get_total_parameters(model)),
         weight_bytes=sum(w.nbytes for w in weights) + calibration.nbytes,
         layers=len(plan.reasons),
-        context_limit_tokens=_context_limit(config),
+        context_limit_tokens=context_limit(config),
         compute_dtype=_compute_dtype(weights),
         int4_layers=plan.int4_layers,
         notes=plan.notes,
@@ -105,6 +106,13 @@ def open_model(path: Path, progress: Callable[[str], None], calibrating: Calibra
         outlook=outlook_of(model, plan, calibration),
     )
     return OpenModel(model, tokenizer, facts, plan, calibration)
+
+
+def folder_needs(path: Path) -> ModelNeeds:
+    """Return what the model in `path` will take; no weight is read, only the files' headers. Raises NibbleError."""
+    attention_patch.install()
+    model, config = _load_weights(path, read_config(path), lazy=True)
+    return needs_of(model, config, context_limit(config))
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -139,9 +147,10 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _load_weights(path: Path, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _load_weights(path: Path, config: dict[str, Any], *, lazy: bool = False) -> tuple[Any, dict[str, Any]]:
+    """Return the model and its config; where `lazy`, its weights have shapes and are not read yet."""
     try:
-        model, config = load_model(path)
+        model, config = load_model(path, lazy=lazy)
     except ValueError as error:
         if "not supported" in str(error):
             raise NibbleError(
@@ -165,12 +174,9 @@ def _load_weights(path: Path, config: dict[str, Any]) -> tuple[Any, dict[str, An
 
 def _prepare_for_cpu(model: Any) -> tuple[str, ...]:
     """Expand 16-bit quantized weights: MLX multiplies them on a CPU some ten times slower than plain ones."""
-    weights = _weights(model)
-    scales = [w for name, w in weights.items() if name.endswith(".scales") and w.dtype in (mx.bfloat16, mx.float16)]
-    if not scales:
+    if not has_half_scales(model):
         return ()
-    expanded_bytes = 2 * int(get_total_parameters(model))
-    if expanded_bytes > machine_facts().memory_bytes // 2:
+    if not expanded_bytes(model, "cpu"):
         return ("Slow here: MLX has no fast path for quantized 16-bit weights on this processor.",)
     dequantize_model(model)
     mx.eval(_weights(model))
@@ -223,7 +229,8 @@ def _weights(model: Any) -> dict[str, mx.array]:
     return dict(tree_flatten(model.parameters()))
 
 
-def _context_limit(config: dict[str, Any]) -> int:
+def context_limit(config: dict[str, Any]) -> int:
+    """Return the most tokens that a model reads, by its config.json; 4096 where that says nothing."""
     text = config.get("text_config")
     for source in (config, text if isinstance(text, dict) else {}):
         for key in _CONTEXT_KEYS:

@@ -13,7 +13,7 @@ SUGGESTIONS = (
     "What should I have for breakfast?",
 )
 _TEXTS = {
-    ChatState.NO_MODEL: ("No model is open", "Open a folder with an mlx-lm model, or go back to the starter."),
+    ChatState.NO_MODEL: ("No model is open", "Choose one that fits this machine, or open any folder with a model."),
     ChatState.LOADING: ("Opening the model", "You can write your first message meanwhile."),
     ChatState.FAILED: ("The engine is not running", "Restart it to chat; your conversations are safe."),
 }
@@ -28,6 +28,7 @@ class EmptyState(QWidget):
 
     suggestion_chosen = Signal(str)
     folder_asked = Signal()
+    list_asked = Signal()
     restart_asked = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -41,6 +42,8 @@ class EmptyState(QWidget):
         for label in (self._title, self._text):
             label.setAlignment(Qt.AlignmentFlag.AlignHCenter)
             label.setWordWrap(True)
+        self._list = _button("empty_models", "Models…")
+        self._list.clicked.connect(self.list_asked)
         self._folder = _button("empty_open_folder", "Open Model Folder…")
         self._folder.clicked.connect(self.folder_asked)
         self._restart = _button("empty_restart", "Restart Engine")
@@ -56,7 +59,7 @@ class EmptyState(QWidget):
         column.addWidget(self._title)
         column.addWidget(self._text)
         column.addSpacing(WIDE)
-        for button in (*self._suggestions, self._folder, self._restart):
+        for button in (*self._suggestions, self._list, self._folder, self._restart):
             column.addWidget(button, 0, Qt.AlignmentFlag.AlignHCenter)
         column.addStretch(3)
         for button, text in zip(self._suggestions, SUGGESTIONS, strict=True):
@@ -71,6 +74,7 @@ class EmptyState(QWidget):
         self.setAccessibleName(f"{title}. {text}")
         for button in self._suggestions:
             button.setVisible(state not in _TEXTS)
+        self._list.setVisible(state is ChatState.NO_MODEL)
         self._folder.setVisible(state is ChatState.NO_MODEL)
         self._restart.setVisible(state is ChatState.FAILED)
 

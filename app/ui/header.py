@@ -14,7 +14,7 @@ from app.viewmodels.settings_model import SettingsModel
 
 STARTER_TEXT = (
     "The starter is a tiny model (27.8M parameters) for trying Nibble out; do not trust what it says. "
-    'For real answers, <a href="open">open any mlx-lm model folder</a>. Downloads come in a later version.'
+    'For real answers, <a href="models">choose another model</a>.'
 )
 
 
@@ -30,6 +30,7 @@ class ModelPicker(SignButton):
     model_chosen = Signal(str)
     """Model folder; "" is the starter."""
     folder_asked = Signal()
+    list_asked = Signal()
 
     def __init__(self, model: OpenModel, settings: SettingsModel, parent: QWidget | None = None) -> None:
         super().__init__("chevron", "model_picker", "Choose a model", parent, text="Starter", sign_last=True)
@@ -62,6 +63,7 @@ class ModelPicker(SignButton):
             if not path and recent:
                 self._menu.addSeparator()
         self._menu.addSeparator()
+        self._menu.addAction("Models…").triggered.connect(self.list_asked)
         self._menu.addAction("Open Model Folder…").triggered.connect(self.folder_asked)
 
     def _show_model(self) -> None:
@@ -119,7 +121,7 @@ class Header(QWidget):
 class StarterNote(QFrame):
     """Says plainly what the starter is, while it is the model."""
 
-    folder_asked = Signal()
+    list_asked = Signal()
 
     def __init__(self, model: OpenModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -128,9 +130,9 @@ class StarterNote(QFrame):
         self.setAccessibleName("About the starter model")
         text = SubtleLabel(STARTER_TEXT, factor=0.92)
         text.setObjectName("starter_text")
-        text.setToolTip("File > Open Model Folder… opens any folder in mlx-lm's format.")
+        text.setToolTip("File > Models… lists models and says which fit; Open Model Folder… opens any folder.")
         text.setTextInteractionFlags(Qt.TextInteractionFlag.LinksAccessibleByMouse | _BY_KEYS)
-        text.linkActivated.connect(self.folder_asked)
+        text.linkActivated.connect(self.list_asked)
         row = QHBoxLayout(self)
         row.setContentsMargins(12, GAP, 12, GAP)
         row.addWidget(text)

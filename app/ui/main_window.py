@@ -155,6 +155,7 @@ class MainWindow(QMainWindow):
         self._models.model.changed.connect(self._enable_actions)
         self._models.model.changed.connect(self._show_outlook)
         self._models.model.failed.connect(self._show_load_failure)
+        self._models.model.refused.connect(self.commands.offer_anyway)
         self._models.model.opened.connect(self._forget_load_failure)
         self._models.settings.changed.connect(self._show_panel)
         attachments = self._models.attachments
@@ -176,10 +177,12 @@ class MainWindow(QMainWindow):
         self.sidebar.pin_asked.connect(commands.pin)
         self.header.picker.model_chosen.connect(session.load_model)
         self.header.picker.folder_asked.connect(commands.open_model)
+        self.header.picker.list_asked.connect(commands.show_models)
         self.header.cache.chosen.connect(self._set_cache_mode)
         self.header.options_asked.connect(commands.show_options)
         self.header.panel_toggle.clicked.connect(self._set_panel)
-        self.starter_note.folder_asked.connect(commands.open_model)
+        self.starter_note.list_asked.connect(commands.show_models)
+        self.empty_state.list_asked.connect(commands.show_models)
         self.empty_state.folder_asked.connect(commands.open_model)
         self.empty_state.restart_asked.connect(self._restart)
         self.empty_state.suggestion_chosen.connect(self.composer.write)
@@ -199,6 +202,7 @@ class MainWindow(QMainWindow):
         pairs: list[tuple[object, Callable[[], object]]] = [
             (actions.new_chat, self._new_chat),
             (actions.open_model, commands.open_model),
+            (actions.models, commands.show_models),
             (actions.export, commands.export),
             (actions.close, self.close),
             (actions.quit, self.close),

@@ -14,6 +14,7 @@ class Actions:
 
     new_chat: QAction
     open_model: QAction
+    models: QAction
     export: QAction
     close: QAction
     quit: QAction
@@ -72,6 +73,7 @@ def build_menus(window: QMainWindow) -> Actions:
     file = menu("file", "File")
     new_chat = command(file, "new_chat", "New Chat", standard.New)
     open_model = command(file, "open_model", "Open Model Folder…", standard.Open)
+    models = command(file, "models", "Models…", "Ctrl+Shift+O")
     file.addSeparator()
     export = command(file, "export", "Export Session Stats…", "Ctrl+Shift+E")
     file.addSeparator()
@@ -126,6 +128,7 @@ def build_menus(window: QMainWindow) -> Actions:
     return Actions(
         new_chat=new_chat,
         open_model=open_model,
+        models=models,
         export=export,
         close=close,
         quit=quit_,

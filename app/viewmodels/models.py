@@ -9,6 +9,7 @@ from app.viewmodels.comparisons import Comparisons
 from app.viewmodels.conversation_list import ConversationList
 from app.viewmodels.deletions import Deletions
 from app.viewmodels.engine_client import EngineClient
+from app.viewmodels.model_list import ModelList
 from app.viewmodels.open_model import OpenModel
 from app.viewmodels.session_stats import SessionStats
 from app.viewmodels.settings_model import SettingsModel
@@ -20,6 +21,7 @@ class Models:
 
     engine: EngineClient
     model: OpenModel
+    catalogue: ModelList
     session: ChatSession
     course: CacheCourse
     conversations: ConversationList

@@ -24,6 +24,9 @@ class OpenModel(QObject):
     failed = Signal(str, str, str)
     """The model could not be opened: message, hint, detail. Not told of one that was stopped."""
 
+    refused = Signal(str, str, str)
+    """A model was not opened as it does not fit: its path, message, hint. It can be loaded `anyway`."""
+
     def __init__(
         self, engine: EngineClient, settings: SettingsModel, starter_path: Path, parent: QObject | None = None
     ) -> None:
@@ -89,8 +92,8 @@ class OpenModel(QObject):
         self._engine.restart()
         self.load(self._path)
 
-    def load(self, path: str) -> None:
-        """Open the model folder at `path`."""
+    def load(self, path: str, *, anyway: bool = False) -> None:
+        """Open the model folder at `path`, where a new chat fits in memory with it, or `anyway`."""
         if self._engine_is_down:
             self._engine_is_down = False
             self._engine.restart()
@@ -98,7 +101,9 @@ class OpenModel(QObject):
         self._step = ""
         self._is_stopping = False
         self._request_id = self._engine.new_request_id()
-        self._engine.send(Load(self._request_id, path or str(self._starter_path)))
+        chat = self._settings.settings.chat
+        folder = path or str(self._starter_path)
+        self._engine.send(Load(self._request_id, folder, anyway, chat.cache_mode, chat.group_size))
         self.changed.emit()
 
     def cancel(self) -> None:
@@ -119,10 +124,13 @@ class OpenModel(QObject):
             self._request_id = ""
             self._open_path = self._path
             self._facts = event.model
-        elif isinstance(event, Failed):
+        asked = self._path
+        if isinstance(event, Failed):
             self._settle_on_open_model()
         self.changed.emit()
-        if isinstance(event, Failed) and not self._is_stopping:
+        if isinstance(event, Failed) and event.can_override and not self._is_stopping:
+            self.refused.emit(asked, event.message, event.hint)
+        elif isinstance(event, Failed) and not self._is_stopping:
             self.failed.emit(event.message, event.hint, event.detail)
         elif isinstance(event, Loaded):
             self.opened.emit()

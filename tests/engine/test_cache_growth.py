@@ -11,6 +11,7 @@ from app.chat.outlook import LayerGrowth
 from app.engine import cache_growth
 from app.engine.cache_growth import growth_of, outlook_of, probed_growth, usable_memory
 from app.engine.cache_plan import CachePlan, make_caches, plan_cache
+from app.engine.machine import machine_facts
 from tests.tiny_model import build_model
 
 
@@ -94,4 +95,6 @@ def test_memory_is_metals_working_set_where_there_is_one(monkeypatch: pytest.Mon
     monkeypatch.setattr(cache_growth.mx, "device_info", lambda: {"max_recommended_working_set_size": 12_000})
     assert usable_memory() == (12_000, "the working set that Metal recommends for this GPU")
     monkeypatch.setattr(cache_growth.mx, "device_info", dict)
-    assert usable_memory()[1] == "this machine's physical memory"
+    size, source = usable_memory()
+    assert source == "three quarters of this machine's physical memory"
+    assert size == machine_facts().memory_bytes * 3 // 4

@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import pytest
 
 from app.chat.figures import CacheFigures, LayerNote, MachineFacts, MemoryFigures, ModelFacts, ReplyFigures
+from app.chat.fit import ModelNeeds, WorkingSet
 from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions, Sampling
 from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
@@ -14,6 +15,8 @@ from app.engine.protocol import (
     Cancel,
     Counted,
     CountTokens,
+    Estimate,
+    Estimated,
     Event,
     Failed,
     Finished,
@@ -90,7 +93,8 @@ REPORT = QualityReport(
 )
 
 REQUESTS: list[Request] = [
-    Load("1", "/models/a b"),
+    Load("1", "/models/a b", True, CacheMode.FP16, 64),
+    Estimate("5", "", '{"model_type": "qwen2"}'),
     Generate("2", "chat", (Message(Role.USER, TEXT), Message(Role.ASSISTANT, "")), OPTIONS, False),
     CountTokens("4", TEXT),
     Measure("3", TextSource(TextKind.FILE, "/texts/a b.txt"), Effort(5, 512)),
@@ -102,6 +106,7 @@ EVENTS: list[Event] = [
     Ready(protocol.PROTOCOL_VERSION, MACHINE),
     Loading("1", "Reading", -1.0),
     Loaded("1", MODEL),
+    Estimated("5", ModelNeeds("qwen2", 1, 2, 3, 2048, 4, 3, OUTLOOK, WorkingSet(5, 6, 7))),
     Prefill("2", 1, 2, 3),
     Token("2", TEXT, (1, 2)),
     Progress("2", CACHE, MEMORY, 3, 0.5, 10.0, 20.0),
@@ -109,7 +114,7 @@ EVENTS: list[Event] = [
     Measuring("3", 0.25, "window 1"),
     Measured("3", REPORT),
     Counted("4", 12),
-    Failed("", "what", "hint", "trace\nback"),
+    Failed("", "what", "hint", "trace\nback", True),
 ]
 
 

@@ -1,0 +1,49 @@
+"""What a model that is not here will take: its graph is built from its config, and none of its arrays is computed."""
+
+import json
+from typing import Any
+
+import mlx.core as mx
+from mlx.nn.layers.quantized import quantize
+from mlx_lm.utils import _get_classes
+
+from app.chat.fit import ModelNeeds
+from app.engine import attention_patch
+from app.engine.fit import needs_of
+from app.engine.model_folder import context_limit
+from app.errors import NibbleError
+
+_DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
+
+
+def config_needs(text: str) -> ModelNeeds:
+    """Return what the model of a config.json (its text) will take on this machine. Raises NibbleError."""
+    try:
+        config = json.loads(text)
+        if not isinstance(config, dict):
+            raise TypeError(f"expected an object, got {type(config).__name__}")
+        return needs_of(shell_of(config), config, context_limit(config))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise NibbleError(f"mlx-lm makes no model of this config: {error}", "Choose another model.") from error
+
+
+def shell_of(config: dict[str, Any]) -> Any:
+    """Return mlx-lm's model of `config`, quantized as it says; its arrays have shapes, and take no memory.
+
+    An output layer stands for itself unless the config ties it: mlx-lm's `sanitize` ties others by what a file lacks.
+    """
+    attention_patch.install()
+    model_class, args_class = _get_classes(config)
+    model = model_class(args_class.from_dict(config))
+    model.set_dtype(_DTYPES[config.get("torch_dtype") or config.get("dtype") or "bfloat16"])
+    if (quantization := config.get("quantization")) is not None:
+        group_size = quantization["group_size"]
+        quantize(
+            model,
+            group_size=group_size,
+            bits=quantization["bits"],
+            mode=quantization.get("mode", "affine"),
+            class_predicate=lambda _, m: hasattr(m, "to_quantized") and m.weight.shape[-1] % group_size == 0,
+        )
+    model.eval()
+    return model
