@@ -21,6 +21,10 @@ def session_home(tmp_path_factory):
 def nibble_home(tmp_path_factory, monkeypatch) -> Path:
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("NIBBLE_HOME", str(home))
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HF_HOME", str(home / "huggingface"))
+    monkeypatch.setenv("HOME", str(home))  # LM Studio's models lie there
     return home
 
 

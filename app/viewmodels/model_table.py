@@ -124,7 +124,9 @@ class ModelTable(QAbstractTableModel):
         if role == Qt.ItemDataRole.DisplayRole:
             return column.shown(row, group_size)
         if role == SORT_ROLE:
-            return column.key(row, group_size)
+            key = column.key(row, group_size)
+            # Qt compares by the type of one side: beside an int of 32 bits a larger one would be cut to that.
+            return float(key) if isinstance(key, int) else key
         if role == KEY_ROLE:
             return row.key
         if role == Qt.ItemDataRole.TextAlignmentRole:
