@@ -48,6 +48,7 @@ class ScriptedEngine(QObject):
 
     def __init__(self) -> None:
         super().__init__()
+        self.is_running = True
         self.sent: list[Request] = []
         self.starts = 0
         self._numbers = itertools.count(1)

@@ -4,6 +4,8 @@ The engine is the fake one, so that every state can be reached; conversations ar
 """
 
 import asyncio
+import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -23,6 +25,7 @@ from app.chat.options import CacheMode, ChatOptions
 from app.engine.command import engine_command
 from app.main import Program
 from app.paths import Paths
+from app.resources import starter_model_path
 from app.stats.history import SessionHistory
 from app.stats.session import Row
 from app.store.store import MessageState, Store
@@ -87,6 +90,7 @@ class Studio:
             paths = Paths(data=root / "data", config=root / "config", cache=root / "cache", logs=root / "logs")
             for path in (paths.data, paths.config, paths.cache, paths.logs, root / "starter", root / "Qwen3-4B-4bit"):
                 path.mkdir()
+            shutil.copy(starter_model_path() / "config.json", root / "starter")
             if name != "first-start":
                 _fill(paths)
             program = Program(paths, engine_command("fake"), root / "starter")
@@ -319,22 +323,25 @@ async def models(program: Program) -> QWidget:
 
 
 async def models_here(program: Program) -> QWidget:
-    """Show models of other programs, one of them not whole, and one with a name that is long."""
+    """Show models of other programs: one with a long name, one that is not whole, one that does not fit."""
     home = _home(program)
-    config = next(entry.config for entry in catalogue() if "Llama-3.2-1B" in entry.repo)
+    config = json.loads(next(entry.config for entry in catalogue() if "Llama-3.2-1B" in entry.repo))
+    large = config | {"num_hidden_layers": 80, "hidden_size": 8192, "intermediate_size": 28672, "head_dim": 128}
     long_name = "Llama-3.2-1B-Instruct-Somebodys-Own-Fine-Tune-for-Recipes-and-Gardening-MLX-4bit"
-    for name in (long_name, "Half-Fetched-4bit"):
+    for name, its_config, weights in (
+        (long_name, config, b"{}"),
+        ("Half-Fetched-4bit", config, b"{"),
+        ("Llama-3.3-70B-Instruct-4bit", large, b"{}"),
+    ):
         folder = home / ".lmstudio" / "models" / "someone" / name
         folder.mkdir(parents=True)
-        (folder / "config.json").write_text(config)
+        (folder / "config.json").write_text(json.dumps(its_config))
         (folder / "tokenizer.json").write_text("{}")
-        (folder / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}" if name == long_name else b"\x02\0")
+        (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + weights)
     models = _models(program, ScriptedDownloads(), home)
     window = ModelsWindow(models, program.window)
     window.show()
-    return await _settled(
-        window, models, program.window.size(), str(home / ".lmstudio" / "models" / "someone" / "Half-Fetched-4bit")
-    )
+    return await _settled(window, models, program.window.size(), str(folder))
 
 
 async def models_fetching(program: Program) -> QWidget:
@@ -369,7 +376,8 @@ def _home(program: Program) -> Path:
 
 def _models(program: Program, downloads: ScriptedDownloads, home: Path) -> ModelList:
     parts = program.models
-    return ModelList(parts.engine, parts.model, parts.settings, catalogue(), home, downloads, home, program.window)
+    starter = Path(parts.model.facts.path)
+    return ModelList(parts.engine, parts.model, parts.settings, catalogue(), starter, downloads, home, program.window)
 
 
 async def _settled(window: ModelsWindow, models: ModelList, size: QSize, key: str) -> ModelsWindow:

@@ -5,6 +5,7 @@ Studio's folders (`publisher/name`), and the folders that were opened in Nibble 
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -37,6 +38,8 @@ class LocalModel:
     """What keeps it from being whole, as the end of a sentence; "" where it can be opened."""
     config: str = ""
     """Its config.json; "" where that cannot be read."""
+    licence: str = ""
+    """As the metadata of its README.md names it; "" where that says nothing."""
 
     @property
     def is_complete(self) -> bool:
@@ -53,7 +56,7 @@ def local_models(opened: Sequence[str], home: Path | None = None) -> tuple[Local
     for repo, folder, place in (*_hub(), *_lm_studio(home or Path.home()), *_opened(opened)):
         key = folder.resolve()
         if key not in found:
-            found[key] = LocalModel(repo, folder, place, missing(folder) or "", _config(folder))
+            found[key] = LocalModel(repo, folder, place, missing(folder) or "", _config(folder), _licence(folder))
     return tuple(sorted(found.values(), key=lambda m: (m.repo.casefold(), str(m.folder))))
 
 
@@ -94,8 +97,19 @@ def _is_model(folder: Path) -> bool:
 
 
 def _config(folder: Path) -> str:
+    return _text(folder / "config.json")
+
+
+def _licence(folder: Path) -> str:
+    """Return what stands under `license` between the first two lines of dashes of a model card."""
+    card = re.match(r"---\s*\n(.*?)\n---", _text(folder / "README.md"), re.DOTALL)
+    found = re.search(r"^license:[ \t]*[\"']?([\w.+-]+)", card[1], re.MULTILINE) if card else None
+    return found[1] if found else ""
+
+
+def _text(path: Path) -> str:
     try:
-        return (folder / "config.json").read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return ""
 

@@ -58,7 +58,7 @@ def growth_of(caches: Sequence[Any]) -> CacheGrowth:
 
 
 MEMORY_SHARE = 0.75
-"""Of physical memory, where nothing says what a program should use at most. Metal recommends about as much."""
+"""Of physical memory, where nothing says what a program should use at most: the rest is other programs'."""
 
 
 def usable_memory() -> tuple[int, str]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from app import __version__
 from app.chat.figures import CacheFigures, MachineFacts, MemoryFigures, ModelFacts, ReplyFigures
 from app.chat.message import Message, Role
+from app.chat.model_name import model_name
 from app.chat.options import GROUP_SIZES, CacheMode, ChatOptions
 from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
 from app.engine.fake_answer import MARKDOWN, WORDS, long_answer
@@ -126,7 +127,7 @@ class FakeEngine:
         folder = Path(request.path)
         script = Script.of(folder.name)
         if "big" in script.found and not request.anyway:
-            raise OverridableError(f"{folder.name} does not fit in memory here.", "Choose a smaller model.")
+            raise OverridableError(f"{model_name(folder)} does not fit in memory here.", "Choose a smaller model.")
         for fraction, step in ((0.0, "Reading the configuration"), (0.3, "Reading the weights"), (0.9, "Warming up")):
             if cancelled():
                 raise NibbleError("Opening the model was stopped.")
@@ -137,7 +138,7 @@ class FakeEngine:
                 raise NibbleError(f"There is no model folder at {folder}.", "Choose another folder.")
         self._caches.clear()
         self._model = ModelFacts(
-            name=folder.name,
+            name=model_name(folder),
             path=str(folder),
             architecture="fake",
             parameters=1_000_000,

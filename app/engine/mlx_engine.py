@@ -13,6 +13,7 @@ from mlx_lm.generate import generate_step, wired_limit
 from mlx_lm.sample_utils import make_sampler
 
 from app.chat.figures import CacheFigures, MachineFacts, ReplyFigures
+from app.chat.model_name import model_name
 from app.chat.options import Sampling
 from app.engine.cache_figures import cache_figures
 from app.engine.cache_plan import make_caches
@@ -74,7 +75,7 @@ class MlxEngine:
         opening = _Opening(request.request_id, emit, cancelled)
         if not request.anyway:
             opening.step("Finding out what it takes")
-            require_fit(folder_needs(path), path.name, request.cache_mode, request.group_size)
+            require_fit(folder_needs(path), model_name(path), request.cache_mode, request.group_size)
         before = self._open.facts.path if self._open is not None else None
         self._drop_model()
         try:

@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from app.chat.figures import ModelFacts
 from app.chat.fit import ModelNeeds
+from app.chat.model_name import model_name
 from app.chat.options import GROUP_SIZES, CacheMode
 from app.engine import attention_patch
 from app.engine.cache_growth import outlook_of
@@ -92,7 +93,7 @@ def open_model(path: Path, progress: Callable[[str], None], calibrating: Calibra
     _warm_up(model, plan, calibration)
     weights = list(_weights(model).values())
     facts = ModelFacts(
-        name=path.name,
+        name=model_name(path),
         path=str(path),
         architecture=str(config.get("model_type", "")),
         parameters=int(get_total_parameters(model)),

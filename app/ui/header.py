@@ -6,6 +6,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QPaintEvent, QPalette, QResizeEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QMenu, QToolButton, QWidget
 
+from app.chat.model_name import model_name
 from app.chat.options import ChatOptions
 from app.ui.controls import CacheSwitch, SignButton, rounded
 from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, mix
@@ -55,7 +56,7 @@ class ModelPicker(SignButton):
         self._menu.clear()
         recent = self._settings.settings.recent_model_paths
         for path in ("", *recent):
-            action = self._menu.addAction("Starter (27.8M parameters)" if not path else Path(path).name)
+            action = self._menu.addAction("Starter (27.8M parameters)" if not path else model_name(Path(path)))
             action.setToolTip(path)
             action.setCheckable(True)
             action.setChecked(path == self._model.path)

@@ -2,7 +2,7 @@
 
 from PySide6.QtCore import QEvent, QItemSelectionModel, QObject, QSize, Qt, Signal
 from PySide6.QtGui import QGuiApplication, QKeyEvent
-from PySide6.QtWidgets import QDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QHBoxLayout, QHeaderView, QPushButton, QVBoxLayout, QWidget
 
 from app.ui.figure_table import figure_table
 from app.ui.model_details import ModelDetails
@@ -12,8 +12,6 @@ from app.viewmodels.model_list import ModelList
 from app.viewmodels.model_rows import Action, ModelRow
 from app.viewmodels.model_table import KEY_ROLE, SORT_ROLE, ModelTable
 
-NAME_WIDTH = 150
-MOST_NAME_WIDTH = 300
 _INTRODUCTION = (
     "Models of the catalogue, and those that are on this machine already: in the Hugging Face cache, in LM Studio's "
     "folders, or opened before. All are used where they lie."
@@ -46,6 +44,9 @@ class ModelsWindow(QDialog):
         self._view.setAccessibleName("Models")
         self._view.sortByColumn(-1, Qt.SortOrder.AscendingOrder)
         self._view.installEventFilter(self)
+        header = self._view.horizontalHeader()
+        header.setStretchLastSection(False)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         self._details = ModelDetails()
         self._refresh = _button("models_refresh", "Look Again", "Look for models on this machine again")
         self._folder = _button("models_folder", "Open Folder…", "Open any folder that holds a model in mlx-lm's format")
@@ -148,12 +149,10 @@ class ModelsWindow(QDialog):
         self._take_selection()
 
     def _widen_columns(self) -> None:
-        """Give every figure room; what the person has widened stays."""
+        """Give every figure room, and the name what is left; what the person has widened stays."""
         header = self._view.horizontalHeader()
-        for column in range(header.count() - 1):
+        for column in range(1, header.count()):
             needed = max(self._view.sizeHintForColumn(column), header.sectionSizeHint(column))
-            if column == 0:
-                needed = min(max(needed, NAME_WIDTH), MOST_NAME_WIDTH)
             if header.sectionSize(column) < needed or not self._is_fitted:
                 header.resizeSection(column, needed)
         self._is_fitted = True

@@ -106,7 +106,7 @@ class ModelList(QObject):
     def refresh(self, *_: object) -> None:
         """Look again for models on this machine, and ask what those take of which it is not known yet."""
         local = local_models(self._settings.settings.recent_model_paths, self._home)
-        by_repo = {m.repo: m for m in reversed(local)}
+        by_repo = {m.repo: m for m in sorted(local, key=lambda m: m.is_complete)}  # a whole one, where there are two
         rows = [STARTER]
         for entry in self._entries:
             rows.append(_entry_row(entry, by_repo.get(entry.repo)))
@@ -181,7 +181,7 @@ class ModelList(QObject):
         return row.config
 
     def _ask_next(self, *_: object) -> None:
-        if self._asked is not None or self._model.engine_is_down:
+        if self._asked is not None or not self._engine.is_running:
             return
         for row in self._rows.values():
             subject = self._subject(row)
@@ -235,5 +235,6 @@ def _local_row(local: LocalModel) -> ModelRow:
         folder=str(local.folder),
         config=local.config,
         place=local.place.value,
+        licence=local.licence,
         missing=local.missing,
     )

@@ -64,7 +64,7 @@ _COLUMNS = (
         "As the model's page names it.",
         lambda r, _: r.licence or UNMEASURED,
         lambda r, _: r.licence,
-        lambda r, _: f"{r.licence}, as the model's page says" if r.licence else "Its folder does not say.",
+        lambda r, _: f"{r.licence}, as the model's page or README says" if r.licence else "Its folder does not say.",
         is_figure=False,
     ),
     _Column(

@@ -5,6 +5,7 @@ from pathlib import Path
 from PySide6.QtCore import QObject, Signal
 
 from app.chat.figures import ModelFacts
+from app.chat.model_name import model_name
 from app.engine.protocol import Cancel, Failed, Load, Loaded, Loading
 from app.errors import NibbleError
 from app.viewmodels.engine_client import EngineClient
@@ -72,7 +73,7 @@ class OpenModel(QObject):
     @property
     def title(self) -> str:
         """What to call the model before its own name is known."""
-        return Path(self._path).name if self._path else "Starter"
+        return model_name(Path(self._path)) if self._path else "Starter"
 
     @property
     def progress(self) -> str:

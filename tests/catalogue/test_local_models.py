@@ -65,6 +65,22 @@ def test_what_is_not_whole_is_listed_with_what_is_missing(tmp_path: Path, hub: P
     assert not any(model.is_complete for model in found.values())
 
 
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\n", "apache-2.0"),
+        ("---\r\nlicense: 'llama3.2'\r\n---\r\n", "llama3.2"),
+        ("---\nlanguage: en\n---\nlicense: mit\n", ""),
+        ("license: mit\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_licence_is_that_of_the_model_card(tmp_path: Path, hub: Path, card: str, licence: str) -> None:
+    snapshot = cached(hub, "a/one")
+    (snapshot / "README.md").write_bytes(card.encode())
+    assert [m.licence for m in local_models([], tmp_path)] == [licence]
+
+
 def test_what_is_no_language_model_is_left_out(tmp_path: Path, hub: Path) -> None:
     other = tmp_path / ".lmstudio" / "models" / "p"
     for name, files in {

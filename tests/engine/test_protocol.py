@@ -94,19 +94,18 @@ REPORT = QualityReport(
 
 REQUESTS: list[Request] = [
     Load("1", "/models/a b", True, CacheMode.FP16, 64),
-    Estimate("5", "", '{"model_type": "qwen2"}'),
     Generate("2", "chat", (Message(Role.USER, TEXT), Message(Role.ASSISTANT, "")), OPTIONS, False),
     CountTokens("4", TEXT),
     Measure("3", TextSource(TextKind.FILE, "/texts/a b.txt"), Effort(5, 512)),
     Cancel("2"),
     Forget("chat"),
     Quit(),
+    Estimate("5", "", '{"model_type": "qwen2"}'),
 ]
 EVENTS: list[Event] = [
     Ready(protocol.PROTOCOL_VERSION, MACHINE),
     Loading("1", "Reading", -1.0),
     Loaded("1", MODEL),
-    Estimated("5", ModelNeeds("qwen2", 1, 2, 3, 2048, 4, 3, OUTLOOK, WorkingSet(5, 6, 7))),
     Prefill("2", 1, 2, 3),
     Token("2", TEXT, (1, 2)),
     Progress("2", CACHE, MEMORY, 3, 0.5, 10.0, 20.0),
@@ -115,6 +114,7 @@ EVENTS: list[Event] = [
     Measured("3", REPORT),
     Counted("4", 12),
     Failed("", "what", "hint", "trace\nback", True),
+    Estimated("5", ModelNeeds("qwen2", 1, 2, 3, 2048, 4, 3, OUTLOOK, WorkingSet(5, 6, 7))),
 ]
 
 

@@ -102,10 +102,13 @@ def test_what_cannot_be_computed_is_said_and_the_next_is_asked(shelf):
 def test_an_engine_that_died_is_asked_again_once_it_runs(shelf):
     shelf.models.refresh()
     first = shelf.asked
+    shelf.engine.is_running = False
     shelf.engine.died.emit("The engine stopped.", "")
     shelf.answer(Estimated(first.request_id, needs()))
+    shelf.models.refresh()
     assert shelf.models.row("").needs is None
-    shelf.model.restart()
+    assert shelf.asked is first, "nothing is asked of an engine that does not run"
+    shelf.engine.is_running = True
     shelf.engine.started_up.emit(None)
     assert shelf.asked.path == first.path
     assert shelf.asked.request_id != first.request_id
@@ -121,6 +124,15 @@ def test_a_folder_that_is_not_whole_cannot_be_opened_and_is_sized_by_its_config(
     assert "cut short" in row.missing
     shelf.answer()
     assert (shelf.asked.path, shelf.asked.config) == ("", '{"model_type": "qwen3"}')
+
+
+def test_of_two_copies_the_whole_one_stands_for_the_model(shelf, tmp_path):
+    broken, whole = shelf.put(ONE, whole=False), tmp_path / ".cache" / "lm-studio" / "models" / ONE
+    whole.parent.mkdir(parents=True)
+    shelf.put("other/name").rename(whole)
+    shelf.models.refresh()
+    assert shelf.models.row(ONE).folder == str(whole)
+    assert shelf.models.row(str(broken)).missing
 
 
 def test_the_open_model_is_marked(shelf):
