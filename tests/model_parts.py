@@ -1,7 +1,7 @@
 """Needs of a model that never was, for what is said of models."""
 
-from app.chat.fit import ModelNeeds, WorkingSet
-from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
+from app.chat.fit import ModelNeeds
+from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook, WorkingSet
 
 
 def needs(budget_bytes: int = 8_000_000_000, **changes: int) -> ModelNeeds:
@@ -23,6 +23,7 @@ def needs(budget_bytes: int = 8_000_000_000, **changes: int) -> ModelNeeds:
     return ModelNeeds(
         "qwen3",
         **fields,
-        outlook=Outlook(growth(100_000), int4, budget_bytes, "memory of the test"),
-        work=WorkingSet(100_000_000, 1_000, 2_000),
+        outlook=Outlook(
+            growth(100_000), int4, budget_bytes, "memory of the test", WorkingSet(100_000_000, 1_000, 2_000)
+        ),
     )

@@ -1,6 +1,7 @@
-"""What a model that is not here will take: its graph is built from its config, and none of its arrays is computed."""
+"""What a model will take, from its folder or from its config alone: its graph is built, and no array is computed."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -10,10 +11,17 @@ from mlx_lm.utils import _get_classes
 from app.chat.fit import ModelNeeds
 from app.engine import attention_patch
 from app.engine.fit import needs_of
-from app.engine.model_folder import context_limit
+from app.engine.model_folder import context_limit, load_weights, read_config
 from app.errors import NibbleError
 
 _DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
+
+
+def folder_needs(path: Path) -> ModelNeeds:
+    """Return what the model in `path` will take; no weight is read, only the files' headers. Raises NibbleError."""
+    attention_patch.install()
+    model, config = load_weights(path, read_config(path), lazy=True)
+    return needs_of(model, config, context_limit(config))
 
 
 def config_needs(text: str) -> ModelNeeds:
@@ -23,7 +31,7 @@ def config_needs(text: str) -> ModelNeeds:
         if not isinstance(config, dict):
             raise TypeError(f"expected an object, got {type(config).__name__}")
         return needs_of(shell_of(config), config, context_limit(config))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (Exception, SystemExit) as error:  # some of mlx-lm's modules end the process where a package is missing
         raise NibbleError(f"mlx-lm makes no model of this config: {error}", "Choose another model.") from error
 
 

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from app.chat.fit import ModelNeeds, WorkingSet
+from app.chat.fit import ModelNeeds
 from app.chat.options import GROUP_SIZES
-from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
+from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook, WorkingSet
 from app.engine.protocol import Estimate
 from app.errors import NibbleError
 
@@ -44,6 +44,6 @@ def _needs(config: dict[str, Any]) -> ModelNeeds:
             int4=tuple(Int4Growth(size, growth(values // 2 + 2 * values // size)) for size in GROUP_SIZES),
             memory_bytes=MEMORY_BYTES,
             memory_source="made up by the fake engine",
+            work=WorkingSet(256 * 1024**2, 0, 2 * values // layers),
         ),
-        work=WorkingSet(256 * 1024**2, 0, 2 * values // layers),
     )

@@ -16,6 +16,7 @@ of an activation and R the bytes of the largest layer's rows in 16 bits. A test 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
@@ -23,9 +24,9 @@ from mlx.nn.layers.base import Module
 from mlx.utils import tree_flatten
 from mlx_lm.utils import get_total_parameters
 
-from app.chat.fit import ModelNeeds, WorkingSet
+from app.chat.fit import ModelNeeds
 from app.chat.options import GROUP_SIZES, CacheMode
-from app.chat.outlook import Outlook
+from app.chat.outlook import Outlook, WorkingSet
 from app.engine.cache_growth import outlook_of
 from app.engine.cache_plan import plan_cache
 from app.engine.machine import machine_facts
@@ -48,7 +49,7 @@ def needs_of(model: Any, config: dict[str, Any], context_limit: int) -> ModelNee
     stored_bytes = sum(w.nbytes for w in _weights(model).values())
     with _on_the_processor():
         plan = plan_cache(model)
-        outlook = outlook_of(model, plan, None)
+        outlook = with_work(outlook_of(model, plan, None), model, config, backend)
     return ModelNeeds(
         architecture=str(config.get("model_type", "")),
         parameters=int(get_total_parameters(model)),
@@ -58,8 +59,12 @@ def needs_of(model: Any, config: dict[str, Any], context_limit: int) -> ModelNee
         layers=len(plan.reasons),
         int4_layers=plan.int4_layers,
         outlook=outlook,
-        work=_working_set(model, config, outlook, backend),
     )
+
+
+def with_work(outlook: Outlook, model: Any, config: dict[str, Any], backend: str) -> Outlook:
+    """Return `outlook` with the working set of `model` on `backend`."""
+    return replace(outlook, work=_working_set(model, config, outlook, backend))
 
 
 def expanded_bytes(model: Any, backend: str) -> int:
@@ -83,9 +88,10 @@ def require_fit(needs: ModelNeeds, name: str, mode: CacheMode, group_size: int) 
     if needs.can_open(mode, group_size):
         return
     tokens = needs.open_tokens()
+    kv_bytes = needs.outlook.growth(mode, group_size).bytes_at(tokens)
     parts = (
-        f"{_gb(needs.weight_bytes)} for weights, {_gb(needs.growth(mode, group_size).bytes_at(tokens))} for the KV "
-        f"cache in {mode.value} and {_gb(needs.work.bytes_at(tokens, mode))} to work in"
+        f"{_gb(needs.weight_bytes)} for weights, {_gb(kv_bytes)} for the KV cache in {mode.value} and "
+        f"{_gb(needs.outlook.work.bytes_at(tokens, mode))} to work in"
     )
     message = (
         f"{name} does not fit in memory here: a chat of {tokens:,} tokens takes "

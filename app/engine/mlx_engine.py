@@ -18,10 +18,10 @@ from app.chat.options import Sampling
 from app.engine.cache_figures import cache_figures
 from app.engine.cache_plan import make_caches
 from app.engine.conversation_cache import ConversationCache, ConversationCaches
-from app.engine.estimate import config_needs
+from app.engine.estimate import config_needs, folder_needs
 from app.engine.fit import prefill_chunk, require_fit
 from app.engine.machine import machine_facts, memory_figures
-from app.engine.model_folder import Calibrating, OpenModel, folder_needs, open_model, read_config
+from app.engine.model_folder import Calibrating, OpenModel, open_model, read_config
 from app.engine.prompt import prompt_tokens
 from app.engine.protocol import (
     Counted,

@@ -13,7 +13,6 @@ from mlx_lm.utils import dequantize_model, get_total_parameters, load_model, loa
 from transformers.utils import logging as transformers_logging
 
 from app.chat.figures import ModelFacts
-from app.chat.fit import ModelNeeds
 from app.chat.model_name import model_name
 from app.chat.options import GROUP_SIZES, CacheMode
 from app.engine import attention_patch
@@ -21,7 +20,7 @@ from app.engine.cache_growth import outlook_of
 from app.engine.cache_plan import CachePlan, make_caches, plan_cache
 from app.engine.calibration import POSITIONS, Calibration, CalibrationStoppedError, calibrate, start
 from app.engine.calibration_store import CalibrationStore, fingerprint
-from app.engine.fit import expanded_bytes, has_half_scales, needs_of
+from app.engine.fit import expanded_bytes, has_half_scales, with_work
 from app.errors import NibbleError
 from app.resources import calibration_text_path
 from kernels import dispatch
@@ -69,7 +68,7 @@ def open_model(path: Path, progress: Callable[[str], None], calibrating: Calibra
     config = read_config(path)
     attention_patch.install()
     progress("Reading weights")
-    model, config = _load_weights(path, config)
+    model, config = load_weights(path, config)
     remarks = _prepare_for_cpu(model) if dispatch.backend() == "cpu" else ()
     progress("Reading the tokenizer")
     transformers_logging.set_verbosity_error()  # it warns of long texts; the engine refuses them with its own sentence
@@ -104,16 +103,9 @@ def open_model(path: Path, progress: Callable[[str], None], calibrating: Calibra
         int4_layers=plan.int4_layers,
         notes=plan.notes,
         remarks=(*remarks, *calibration.remarks),
-        outlook=outlook_of(model, plan, calibration),
+        outlook=with_work(outlook_of(model, plan, calibration), model, config, dispatch.backend()),
     )
     return OpenModel(model, tokenizer, facts, plan, calibration)
-
-
-def folder_needs(path: Path) -> ModelNeeds:
-    """Return what the model in `path` will take; no weight is read, only the files' headers. Raises NibbleError."""
-    attention_patch.install()
-    model, config = _load_weights(path, read_config(path), lazy=True)
-    return needs_of(model, config, context_limit(config))
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -148,8 +140,11 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _load_weights(path: Path, config: dict[str, Any], *, lazy: bool = False) -> tuple[Any, dict[str, Any]]:
-    """Return the model and its config; where `lazy`, its weights have shapes and are not read yet."""
+def load_weights(path: Path, config: dict[str, Any], *, lazy: bool = False) -> tuple[Any, dict[str, Any]]:
+    """Return the model and its config; where `lazy`, its weights have shapes and are not read yet.
+
+    Raises NibbleError.
+    """
     try:
         model, config = load_model(path, lazy=lazy)
     except ValueError as error:

@@ -129,11 +129,12 @@ def longest_tooltip(row: ModelRow, mode: CacheMode, group_size: int) -> str:
     if needs is None or longest is None:
         return row.problem or _LONGEST
     tokens = longest or needs.open_tokens()
+    outlook = needs.outlook
     parts = (
         f"At {tokens:,} tokens in {mode.value}: {format_bytes(needs.weight_bytes)} of weights, "
-        f"{format_bytes(needs.growth(mode, group_size).bytes_at(tokens))} of KV cache, "
-        f"{format_bytes(needs.work.bytes_at(tokens, mode))} of working set, of {format_bytes(needs.budget_bytes)} "
-        f"({needs.outlook.memory_source})."
+        f"{format_bytes(outlook.growth(mode, group_size).bytes_at(tokens))} of KV cache, "
+        f"{format_bytes(outlook.work.bytes_at(tokens, mode))} of working set, of {format_bytes(needs.budget_bytes)} "
+        f"({outlook.memory_source})."
     )
     return f"{_LONGEST} {parts}"
 
@@ -195,7 +196,7 @@ def needs_sentence(row: ModelRow, group_size: int) -> str:
     needs = row.needs
     if needs is None:
         return row.problem or "Working out what it takes…"
-    int4 = needs.growth(CacheMode.INT4, group_size).token_bytes
+    int4 = needs.outlook.growth(CacheMode.INT4, group_size).token_bytes
     fp16 = needs.outlook.fp16.token_bytes
     layers = f"{needs.layers} layers with a cache, "
     layers += "all in int4" if needs.int4_layers == needs.layers else f"{needs.int4_layers} of them in int4"

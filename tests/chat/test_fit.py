@@ -2,17 +2,17 @@
 
 import pytest
 
-from app.chat.fit import OPEN_TOKENS, ModelNeeds, WorkingSet
+from app.chat.fit import OPEN_TOKENS, ModelNeeds
 from app.chat.options import CacheMode
-from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
+from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook, WorkingSet
 
 
 def needs(budget_bytes: int, limit: int = 10_000) -> ModelNeeds:
     """A layer that keeps all, at 100 bytes a row in fp16 and 25 in int4, and one with a window of 1,000 rows."""
     fp16 = CacheGrowth((LayerGrowth(1, 100, 1), LayerGrowth(1, 100, 1, 1000)))
     int4 = CacheGrowth((LayerGrowth(1, 25, 1), LayerGrowth(1, 25, 1, 1000)))
-    outlook = Outlook(fp16, (Int4Growth(32, int4),), budget_bytes, "memory")
-    return ModelNeeds("llama", 10, 4_000, 5_000, limit, 2, 2, outlook, WorkingSet(1_000, 1, 5))
+    outlook = Outlook(fp16, (Int4Growth(32, int4),), budget_bytes, "memory", WorkingSet(1_000, 1, 5))
+    return ModelNeeds("llama", 10, 4_000, 5_000, limit, 2, 2, outlook)
 
 
 def test_all_parts_are_counted_by_mode() -> None:

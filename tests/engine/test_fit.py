@@ -15,10 +15,10 @@ from app.chat.fit import ModelNeeds
 from app.chat.options import GROUP_SIZES, CacheMode
 from app.engine import cache_growth
 from app.engine.cache_plan import make_caches, plan_cache
-from app.engine.estimate import config_needs, shell_of
+from app.engine.estimate import config_needs, folder_needs, shell_of
 from app.engine.fit import prefill_chunk, require_fit
 from app.engine.mlx_engine import MlxEngine
-from app.engine.model_folder import folder_needs, open_model
+from app.engine.model_folder import open_model
 from app.engine.protocol import Load, Loaded
 from app.errors import NibbleError, OverridableError
 from tests.tiny_model import build_model, config_of, write_tiny_model
@@ -64,7 +64,7 @@ def test_kv_bytes_of_a_config_are_those_of_allocated_caches(
         caches = make_caches(model, plan, mode, group_size)
         for tokens in (256, 43, 1):  # mlx-lm reserves more where a chunk crosses the end of what is reserved
             mx.eval(model(mx.zeros((1, tokens), mx.int32), cache=caches))
-        assert needs.growth(mode, group_size).bytes_at(300) == allocated(caches)
+        assert needs.outlook.growth(mode, group_size).bytes_at(300) == allocated(caches)
 
 
 def test_a_shell_takes_no_memory_and_has_the_size_of_the_real_weights() -> None:
@@ -93,7 +93,7 @@ def test_a_folder_is_assessed_without_reading_its_weights(tmp_path: Path) -> Non
     assert needs.weight_bytes <= facts.weight_bytes <= needs.weight_bytes + 100_000, "calibration constants come to it"
     assert needs.context_limit_tokens == facts.context_limit_tokens
     assert facts.outlook is not None
-    assert (needs.outlook.fp16, needs.outlook.int4) == (facts.outlook.fp16, facts.outlook.int4)
+    assert needs.outlook == facts.outlook
 
 
 @pytest.mark.parametrize("mode", CacheMode)
@@ -117,7 +117,7 @@ def test_the_working_set_covers_the_measured_peak_and_not_many_times_over(mode: 
         measured = mx.get_peak_memory() - held - allocated(caches)
     finally:
         mx.set_cache_limit(pool_bytes)
-    estimated = needs.work.bytes_at(tokens, mode)
+    estimated = needs.outlook.work.bytes_at(tokens, mode)
     assert measured <= estimated <= 2 * measured
 
 

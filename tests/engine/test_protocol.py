@@ -5,10 +5,10 @@ from dataclasses import fields, replace
 import pytest
 
 from app.chat.figures import CacheFigures, LayerNote, MachineFacts, MemoryFigures, ModelFacts, ReplyFigures
-from app.chat.fit import ModelNeeds, WorkingSet
+from app.chat.fit import ModelNeeds
 from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions, Sampling
-from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
+from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook, WorkingSet
 from app.chat.quality import Effort, QualityReport, TextKind, TextSource, WindowScore, variant_quality
 from app.engine import protocol
 from app.engine.protocol import (
@@ -68,7 +68,7 @@ FIGURES = ReplyFigures(
 )
 MACHINE = MachineFacts("chip", 1, "os", "gpu", "metal", "0", "3", "0", "0")
 GROWTH = CacheGrowth((LayerGrowth(3, 96, 256), LayerGrowth(1, 32, 256, 512), LayerGrowth(1, 0, 1, 0, 64)))
-OUTLOOK = Outlook(GROWTH, (Int4Growth(32, GROWTH),), 2**34, "memory")
+OUTLOOK = Outlook(GROWTH, (Int4Growth(32, GROWTH),), 2**34, "memory", WorkingSet(5, 6, 7))
 MODEL = ModelFacts(
     "tiny", "/m", "qwen2", 1, 2, 4, 2048, "float16", 3, (LayerNote((3,), "too odd"),), ("small",), OUTLOOK
 )
@@ -114,7 +114,7 @@ EVENTS: list[Event] = [
     Measured("3", REPORT),
     Counted("4", 12),
     Failed("", "what", "hint", "trace\nback", True),
-    Estimated("5", ModelNeeds("qwen2", 1, 2, 3, 2048, 4, 3, OUTLOOK, WorkingSet(5, 6, 7))),
+    Estimated("5", ModelNeeds("qwen2", 1, 2, 3, 2048, 4, 3, OUTLOOK)),
 ]
 
 

@@ -31,8 +31,7 @@ from tests.ui.window_driver import Driver
 def test_first_start_says_what_the_starter_is_and_what_to_do(driver):
     text = driver.find("starter_text", QLabel).text()
     assert "27.8M parameters" in text
-    assert "open any mlx-lm model folder" in text
-    assert "later version" in text
+    assert "choose another model" in text
     assert driver.find("empty_state").isVisible()
     assert driver.find("conversations_empty", QLabel).text() == "Your chats appear here."
     driver.click("suggestion_0")
