@@ -1,7 +1,8 @@
 """The program: `python -m app`, or the `nibble` command. Its first lines choose which process this is.
 
-Without arguments it is the window. `--engine` makes it the engine's process; `--prompt`, `--quality` and `--self-test`
-work without a screen. Each choice imports only what it needs: no Qt in the engine, no MLX in the window.
+Without arguments it is the window. `--engine`, `--download` and `--token` make it a child of the window; `--prompt`,
+`--quality` and `--self-test` work without a screen. Each choice imports only what it needs: no Qt in the engine, no MLX
+in the window.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from pathlib import Path
 from app import __version__
 from app.chat.options import GROUP_SIZES, Sampling
 
-_PROCESSES = ("prompt", "prompt_file", "self_test", "quality", "engine")
+_PROCESSES = ("prompt", "prompt_file", "self_test", "quality", "engine", "download", "token")
 _QUALITY_OPTIONS = ("text", "windows", "context", "csv", "json")
 
 
@@ -27,6 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         from app.engine.process import serve
 
         return serve(arguments.engine)
+    if arguments.download:
+        from app.catalogue.download_process import serve as download
+
+        return download()
+    if arguments.token:
+        from app.catalogue.token_process import serve as token
+
+        return token()
     if arguments.self_test:
         from app import self_test
 
@@ -78,6 +87,8 @@ def command_line() -> argparse.ArgumentParser:
         "--quality", action="store_true", help="measure what int4 costs a model in quality, and print a table"
     )
     process.add_argument("--engine", choices=("child", "fake"), help=argparse.SUPPRESS)
+    process.add_argument("--download", action="store_true", help=argparse.SUPPRESS)
+    process.add_argument("--token", action="store_true", help=argparse.SUPPRESS)
 
     reply = parser.add_argument_group("with --prompt or --prompt-file")
     reply.add_argument(

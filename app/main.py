@@ -15,7 +15,9 @@ from PySide6.QtWidgets import QApplication, QMessageBox
 from qasync import QEventLoop
 
 from app import __version__
+from app.catalogue.download_protocol import download_command
 from app.catalogue.entries import CatalogueEntry, catalogue
+from app.catalogue.token_protocol import token_command
 from app.engine.command import engine_command
 from app.errors import NibbleError
 from app.log import start_logging
@@ -33,7 +35,9 @@ from app.viewmodels.chat_session import ChatSession
 from app.viewmodels.comparisons import Comparisons
 from app.viewmodels.conversation_list import ConversationList
 from app.viewmodels.deletions import Deletions
+from app.viewmodels.downloads import Downloads
 from app.viewmodels.engine_client import EngineClient
+from app.viewmodels.hub_token import HubToken
 from app.viewmodels.model_list import ModelList
 from app.viewmodels.models import Models
 from app.viewmodels.open_model import OpenModel
@@ -59,11 +63,13 @@ class Program:
         if not self.store.notice:  # where the conversations were moved aside, theirs are kept
             comparisons.prune({conversation.id for conversation in self.store.conversations()})
         entries, missing_catalogue = _entries()
+        token = HubToken(token_command())
+        downloads = Downloads(download_command(), paths.downloads, token)
         stats = SessionStats(self.engine, SessionHistory(paths.sessions))
         self.models = Models(
             engine=self.engine,
             model=model,
-            catalogue=ModelList(self.engine, model, settings, entries, starter_path),
+            catalogue=ModelList(self.engine, model, settings, entries, starter_path, downloads),
             session=session,
             course=CacheCourse(session),
             conversations=conversations,
@@ -72,9 +78,12 @@ class Program:
             settings=settings,
             stats=stats,
             comparisons=Comparisons(comparisons, stats),
+            token=token,
+            downloads=downloads,
         )
         geometry = QSettings(str(paths.config / "window.ini"), QSettings.Format.IniFormat)
         self.window = MainWindow(self.models, geometry)
+        self.models.downloads.token_wanted.connect(self.window.commands.show_token)
         notices = [notice for notice in (loaded.notice, self.store.notice, missing_catalogue) if notice]
         if notices:
             self.window.notice.show_notice(*notices)
@@ -85,10 +94,10 @@ class Program:
         QTimer.singleShot(0, self.window, self.models.model.start)
 
     async def close(self) -> None:
-        """End the engine, then store what was written. Returns once no process is left."""
+        """End the downloads and the engine, then store what was written. Returns once no process is left."""
         self.models.deletions.close()
         self.models.session.close()
-        await self.engine.shutdown()
+        await asyncio.gather(self.models.downloads.close(), self.models.token.close(), self.engine.shutdown())
         self.store.close()
 
     def report(self, kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:

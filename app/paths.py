@@ -42,6 +42,11 @@ class Paths:
         return self.data / "comparisons.jsonl"
 
     @property
+    def downloads(self) -> Path:
+        """Folder of the downloads that are under way, a file a model."""
+        return self.data / "downloads"
+
+    @property
     def settings_file(self) -> Path:
         """What the person has set for the whole app."""
         return self.config / "settings.json"

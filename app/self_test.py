@@ -5,6 +5,7 @@ Prints a line a step; a step that breaks says what broke, and the others go on. 
 
 import asyncio
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,6 +16,9 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, TypeVar
 
+from app.catalogue import download_protocol
+from app.catalogue.download_protocol import download_command
+from app.chat.lines import ProtocolError
 from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions, Sampling
 from app.engine.child import ChildError, EngineChild
@@ -52,6 +56,7 @@ def main() -> int:
         ("model types", _model_types),
         ("int4 reply", lambda: _reply(CacheMode.INT4)),
         ("fp16 reply", lambda: _reply(CacheMode.FP16)),
+        ("download", _download),
         ("window", _window),
     ]
     return run(steps)
@@ -162,6 +167,31 @@ def _check(event: object, kind: type[T]) -> T:
     if not isinstance(event, kind):
         raise BrokenError(f"expected {kind.__name__}, got {type(event).__name__}")
     return event
+
+
+def _download() -> str:
+    """Have a download's process say that it is offline, for which it needs all its imports; name the keychain."""
+    from app.catalogue.token_process import keychain_name
+
+    with subprocess.Popen(
+        download_command(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        encoding="utf-8",
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(download_protocol.encode(download_protocol.Fetch("mlx-community/Model")) + "\n")
+        child.stdin.flush()
+        line = child.stdout.readline()
+    try:
+        event = download_protocol.decode_event(line)
+    except ProtocolError as error:
+        raise BrokenError(f"the download's process said {line!r}: {error}") from None
+    if not isinstance(event, download_protocol.Failed) or event.kind is not download_protocol.FailureKind.OFFLINE:
+        raise BrokenError(f"a download without a network ended with {event}")
+    return f"keychain: {keychain_name()}"
 
 
 def _window() -> str:

@@ -1,5 +1,6 @@
 """For every test: a home folder of its own, and nothing left behind: no thread, no child process, no window."""
 
+import gc
 import os
 import sys
 import threading
@@ -14,6 +15,7 @@ def session_home(tmp_path_factory):
     """For what is started before a test's own fixtures are: an engine that a class of tests shares."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NIBBLE_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")  # never the tester's own keychain
         yield
 
 
@@ -48,6 +50,37 @@ def loop(qapp):
 
     with QEventLoop(qapp) as made:
         yield made
+
+
+@pytest.fixture
+def keychain(monkeypatch, tmp_path):
+    """A keychain for the processes that this one starts; the object tells what it holds."""
+    monkeypatch.setenv("NIBBLE_TEST_KEYCHAIN", str(tmp_path / "keychain.json"))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "tests.keychain.Keychain")
+    from tests.keychain import Keychain
+
+    return Keychain()
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub on loopback with one small model, for this process and for those that it starts."""
+    from huggingface_hub import constants
+
+    from tests.catalogue import small_model
+    from tests.catalogue.local_hub import REPO, LocalHub, Repository
+
+    gc.collect()
+    gc.disable()  # or the hub's threads collect, and so destroy, what Qt made on this one
+    hub = LocalHub()
+    hub.repositories[REPO] = Repository(small_model.files())
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    address = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+    yield hub
+    hub.close()
+    gc.enable()
 
 
 def _children() -> set[str]:

@@ -236,6 +236,14 @@ async def options(program: Program) -> QWidget:
     return program.window.findChild(QWidget, "options_dialog")
 
 
+async def token(program: Program) -> QWidget:
+    """The access token for gated models, asked for by one of them."""
+    program.window.commands.show_token("google/gemma-3-1b-it")
+    while program.models.token.is_busy:
+        await asyncio.sleep(0.01)
+    return program.window.findChild(QWidget, "token_dialog")
+
+
 async def about(program: Program) -> QWidget:
     """Show the versions."""
     program.window.actions_.about.trigger()
@@ -433,6 +441,7 @@ SCENES = (
     ("settings-big", settings_big),
     ("options", options),
     ("about", about),
+    ("token", token),
     ("compare", compare),
     ("quality-empty", quality_empty),
     ("quality-running", quality_running),

@@ -1,17 +1,12 @@
-"""How an engine process is started: from source, and from inside the frozen app. Standard library only."""
+"""How an engine process is started."""
 
-import sys
 from typing import Literal
+
+from app.children import child_command
 
 EngineKind = Literal["child", "fake"]
 
 
 def engine_command(kind: EngineKind = "child") -> list[str]:
-    """Return the program and arguments of an engine process: the real one, or `fake`, which needs no model.
-
-    In the frozen app `sys.executable` is the app itself, which takes the same arguments as `python -m app`.
-    """
-    arguments = ["--engine", kind]
-    if getattr(sys, "frozen", False):
-        return [sys.executable, *arguments]
-    return [sys.executable, "-m", "app", *arguments]
+    """Return the program and arguments of an engine process: the real one, or `fake`, which needs no model."""
+    return child_command("--engine", kind)

@@ -8,14 +8,13 @@ and the end of stdin are heard in the middle of a reply.
 import os
 import queue
 import signal
-import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from app.children import claimed_stdout
 from app.engine.command import EngineKind
 from app.engine.protocol import (
     PROTOCOL_VERSION,
@@ -60,20 +59,6 @@ def _factory(kind: EngineKind) -> Callable[[], Engine]:
     from app.engine.mlx_engine import MlxEngine
 
     return lambda: MlxEngine(default_paths().calibrations)
-
-
-@contextmanager
-def claimed_stdout() -> Iterator[BinaryIO]:
-    """Give the real stdout to the caller alone; prints and native output go to stderr from here on."""
-    sys.stdout.flush()
-    stdout = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    try:
-        yield stdout
-    finally:
-        with suppress(BrokenPipeError):
-            stdout.close()
 
 
 @dataclass(slots=True)

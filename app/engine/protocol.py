@@ -4,17 +4,16 @@ Requests go down the child's stdin, events come up its stdout. Standard library 
 A `request_id` is chosen by the sender and returned in every event that belongs to the request.
 """
 
-import json
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from app.chat.figures import CacheFigures, MachineFacts, MemoryFigures, ModelFacts, ReplyFigures
 from app.chat.fit import ModelNeeds
+from app.chat.lines import decode_line, encode_line
 from app.chat.message import Message
 from app.chat.options import CacheMode, ChatOptions
-from app.chat.plain import PlainError, from_fields, plain_fields
 from app.chat.quality import Effort, QualityReport, TextSource
 
 PROTOCOL_VERSION = 4
@@ -286,44 +285,20 @@ class Engine(Protocol):
 # The codec
 
 
-class ProtocolError(ValueError):
-    """A line that is no valid request or event; the message says where and why."""
-
-
-_CLASSES: dict[str, type[Any]] = {c.__name__: c for c in (*typing.get_args(Request), *typing.get_args(Event))}
+_REQUESTS = typing.get_args(Request)
+_EVENTS = typing.get_args(Event)
 
 
 def encode(item: Request | Event) -> str:
     """Return `item` as one line of JSON, without the line feed."""
-    return json.dumps({"type": type(item).__name__, **plain_fields(item)}, separators=(",", ":"), allow_nan=False)
+    return encode_line(item)
 
 
 def decode_request(line: str) -> Request:
     """Read one request. Raises ProtocolError."""
-    return typing.cast(Request, _decode(line, typing.get_args(Request)))
+    return typing.cast(Request, decode_line(line, _REQUESTS))
 
 
 def decode_event(line: str) -> Event:
     """Read one event. Raises ProtocolError."""
-    return typing.cast(Event, _decode(line, typing.get_args(Event)))
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _decode(line: str, allowed: tuple[type[Any], ...]) -> Any:
-    try:
-        data = json.loads(line, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise ProtocolError(f"expected an object, got {type(data).__name__}")
-    kind = data.pop("type", None)
-    cls = _CLASSES.get(kind) if isinstance(kind, str) else None
-    if cls is None or cls not in allowed:
-        raise ProtocolError(f"unknown type {kind!r}")
-    try:
-        return from_fields(cls, data, cls.__name__)
-    except PlainError as error:
-        raise ProtocolError(str(error)) from None
+    return typing.cast(Event, decode_line(line, _EVENTS))

@@ -22,6 +22,7 @@ from app.ui.options_dialog import OptionsDialog
 from app.ui.quality_window import QualityWindow
 from app.ui.settings_dialog import SettingsDialog
 from app.ui.stats_window import StatsWindow
+from app.ui.token_dialog import TokenDialog
 from app.viewmodels.compare_table import CompareResult
 from app.viewmodels.models import Models
 
@@ -165,6 +166,18 @@ class Commands(QObject):
         window.chat_asked.connect(self._window.activateWindow)
         window.chat_asked.connect(self._composer.edit.setFocus)
         self._show(window)
+
+    def show_token(self, repo: str = "") -> None:
+        """Ask for the Hugging Face access token; once it is given, the download of `repo` goes on."""
+        for dialog in self._beside:
+            if isinstance(dialog, TokenDialog):
+                dialog.raise_()
+                dialog.activateWindow()
+                return
+        dialog = TokenDialog(self._models.token, repo, self._window)
+        if repo:
+            dialog.saved.connect(lambda: self._models.downloads.start(repo))
+        self._show(dialog)
 
     def show_about(self) -> None:
         """Open the versions."""

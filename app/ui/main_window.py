@@ -203,6 +203,7 @@ class MainWindow(QMainWindow):
             (actions.new_chat, self._new_chat),
             (actions.open_model, commands.open_model),
             (actions.models, commands.show_models),
+            (actions.token, commands.show_token),
             (actions.export, commands.export),
             (actions.close, self.close),
             (actions.quit, self.close),

@@ -1,35 +1,28 @@
 """The engine's process, as the window sees it: requests go in, events come out, and its death has a reason."""
 
-import asyncio
 import itertools
 import logging
 from collections.abc import Sequence
 
-from PySide6.QtCore import QObject, QProcess, QTimer, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.chat.figures import MachineFacts
+from app.chat.lines import ProtocolError
 from app.engine.protocol import (
     PROTOCOL_VERSION,
     Cancel,
     Event,
     Failed,
     Forget,
-    ProtocolError,
     Quit,
     Ready,
     Request,
     decode_event,
     encode,
 )
+from app.viewmodels.child_process import QUIT_GRACE_S, TERMINATE_GRACE_S, ChildProcess
 
 _log = logging.getLogger(__name__)
-
-STDERR_LINES = 40
-STDERR_CHARACTERS = 20_000
-"""How much of the child's stderr is kept for the error dialog."""
-QUIT_GRACE_S = 3.0
-TERMINATE_GRACE_S = 2.0
-_SIGNALS = {4: "illegal instruction", 6: "aborted", 9: "killed, often for want of memory", 11: "segmentation fault"}
 
 
 class EngineClient(QObject):
@@ -55,23 +48,20 @@ class EngineClient(QObject):
         terminate_grace_s: float = TERMINATE_GRACE_S,
     ) -> None:
         super().__init__(parent)
-        self._program, *self._arguments = command
+        self._command = command
         self._quit_grace_s = quit_grace_s
         self._terminate_grace_s = terminate_grace_s
-        self._process: QProcess | None = None
+        self._child: ChildProcess | None = None
         self._machine: MachineFacts | None = None
-        self._stderr = ""
-        self._fault = ""
         self._is_ready = False
         self._restarting = False
         self._closing = False
-        self._ended: asyncio.Future[None] | None = None
         self._numbers = itertools.count(1)
 
     @property
     def is_running(self) -> bool:
         """Whether a process exists, ready or not."""
-        return self._process is not None
+        return self._child is not None
 
     @property
     def machine(self) -> MachineFacts | None:
@@ -80,8 +70,8 @@ class EngineClient(QObject):
 
     @property
     def stderr_tail(self) -> str:
-        """The last lines of the process's stderr."""
-        return self._stderr.rstrip()
+        """The last lines of the running process's stderr."""
+        return "" if self._child is None else self._child.stderr_tail
 
     def new_request_id(self) -> str:
         """Return an id that no other request of this client has."""
@@ -89,65 +79,43 @@ class EngineClient(QObject):
 
     def start(self) -> None:
         """Start the process; does nothing while one runs or once `shutdown` was called."""
-        if self._process is not None or self._closing:
+        if self._child is not None or self._closing:
             return
-        self._fault = ""
-        self._stderr = ""
         self._is_ready = False
-        process = QProcess(self)
-        process.readyReadStandardOutput.connect(self._read_events)
-        process.readyReadStandardError.connect(self._read_stderr)
-        process.errorOccurred.connect(self._note_error)
-        process.finished.connect(self._finish)
-        self._process = process
-        process.start(self._program, self._arguments)
+        self._child = ChildProcess(
+            self._command,
+            "The engine",
+            self,
+            quit_grace_s=self._quit_grace_s,
+            terminate_grace_s=self._terminate_grace_s,
+        )
+        self._child.line_received.connect(self._take)
+        self._child.ended.connect(self._finish)
+        self._child.start()
 
     def restart(self) -> None:
         """Start a new process, ending the one that runs."""
-        if self._process is None:
+        if self._child is None:
             self.start()
         else:
             self._restarting = True
-            self._process.kill()
+            self._child.kill("The engine is started again.")
 
     def send(self, request: Request) -> None:
         """Write one request to the process."""
-        if self._process is not None and not self._fault:
-            self._process.write(encode(request).encode() + b"\n")
-        elif not isinstance(request, Cancel | Forget | Quit):
+        if self._child is not None and self._child.write(encode(request)):
+            return
+        if not isinstance(request, Cancel | Forget | Quit):
             failed = Failed(request.request_id, "The engine is not running.", "Restart it, then try again.")
             QTimer.singleShot(0, self, lambda: self.event_received.emit(failed))
 
     async def shutdown(self) -> None:
         """End the process for good: ask, then SIGTERM, then SIGKILL. Returns once it is gone."""
         self._closing = True
-        process = self._process
-        if process is None:
-            return
-        self.send(Quit())
-        process.closeWriteChannel()
-        if await self._ends_within(self._quit_grace_s):
-            return
-        process.terminate()
-        if await self._ends_within(self._terminate_grace_s):
-            return
-        process.kill()
-        await self._ends_within(None)
-
-    async def _ends_within(self, timeout_s: float | None) -> bool:
-        if self._process is None:
-            return True
-        if self._ended is None:
-            self._ended = asyncio.get_running_loop().create_future()
-        done, _ = await asyncio.wait([self._ended], timeout=timeout_s)
-        return bool(done)
-
-    def _read_events(self) -> None:
-        process = self._process
-        while process is not None and process is self._process and not self._fault and process.canReadLine():
-            line = bytes(process.readLine().data()).decode(errors="replace").strip()
-            if line:
-                self._take(line)
+        if (child := self._child) is not None:
+            self.send(Quit())
+            child.stop()
+            await child.gone()
 
     def _take(self, line: str) -> None:
         try:
@@ -175,44 +143,18 @@ class EngineClient(QObject):
         if not self._closing:
             self.event_received.emit(event)
 
-    def _read_stderr(self) -> None:
-        if self._process is not None:
-            written = bytes(self._process.readAllStandardError().data())
-            lines = (self._stderr + written.decode(errors="replace")).splitlines(keepends=True)
-            self._stderr = "".join(lines[-STDERR_LINES:])[-STDERR_CHARACTERS:]
-
     def _give_up(self, fault: str) -> None:
-        self._fault = fault
-        if self._process is not None:
-            self._process.kill()
+        if self._child is not None:
+            self._child.kill(fault)
 
-    def _note_error(self, error: QProcess.ProcessError) -> None:
-        if error is QProcess.ProcessError.FailedToStart and self._process is not None:
-            self._fault = f"The engine could not be started: {self._process.errorString()}."
-            self._finish(-1, QProcess.ExitStatus.NormalExit)
-
-    def _finish(self, code: int, status: QProcess.ExitStatus) -> None:
-        process = self._process
-        if process is None:
-            return
-        self._read_events()
-        self._read_stderr()
-        self._process = None
-        process.deleteLater()
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)
+    def _finish(self, _code: int, reason: str) -> None:
+        tail = self.stderr_tail
+        self._child = None
         if self._closing:
             return
         restarting, self._restarting = self._restarting, False
         if restarting:
             self.start()
         else:
-            reason = self._fault or _reason(code, status)
-            _log.error("%s Its last words:\n%s", reason, self.stderr_tail or "(none)")
-            self.died.emit(reason, self.stderr_tail)
-
-
-def _reason(code: int, status: QProcess.ExitStatus) -> str:
-    if status is QProcess.ExitStatus.CrashExit:
-        return f"The engine stopped: {_SIGNALS.get(code, f'signal {code}')}."
-    return f"The engine stopped by itself (exit status {code})."
+            _log.error("%s Its last words:\n%s", reason, tail or "(none)")
+            self.died.emit(reason, tail)

@@ -8,7 +8,9 @@ from app.viewmodels.chat_session import ChatSession
 from app.viewmodels.comparisons import Comparisons
 from app.viewmodels.conversation_list import ConversationList
 from app.viewmodels.deletions import Deletions
+from app.viewmodels.downloads import Downloads
 from app.viewmodels.engine_client import EngineClient
+from app.viewmodels.hub_token import HubToken
 from app.viewmodels.model_list import ModelList
 from app.viewmodels.open_model import OpenModel
 from app.viewmodels.session_stats import SessionStats
@@ -30,3 +32,5 @@ class Models:
     settings: SettingsModel
     stats: SessionStats
     comparisons: Comparisons
+    token: HubToken
+    downloads: Downloads

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from app.chat.lines import ProtocolError
 from app.chat.quality import Effort, TextSource
 from app.engine.child import ChildError, EngineChild
 from app.engine.command import engine_command
@@ -28,7 +29,6 @@ from app.engine.protocol import (
     Measure,
     Measuring,
     Prefill,
-    ProtocolError,
     Quit,
     Ready,
     Token,

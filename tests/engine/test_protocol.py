@@ -6,6 +6,7 @@ import pytest
 
 from app.chat.figures import CacheFigures, LayerNote, MachineFacts, MemoryFigures, ModelFacts, ReplyFigures
 from app.chat.fit import ModelNeeds
+from app.chat.lines import ProtocolError
 from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions, Sampling
 from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook, WorkingSet
@@ -30,7 +31,6 @@ from app.engine.protocol import (
     Measuring,
     Prefill,
     Progress,
-    ProtocolError,
     Quit,
     Ready,
     Request,

@@ -87,6 +87,13 @@ def about(driver: Driver) -> QWidget:
     return driver.find("about_dialog", QDialog)
 
 
+def token(driver: Driver) -> QWidget:
+    driver.window.actions_.token.trigger()
+    dialog = driver.find("token_dialog", QDialog)
+    driver.until(lambda: not driver.program.models.token.is_busy)
+    return dialog
+
+
 def rename(driver: Driver) -> QWidget:
     driver.chat("Hello")
     driver.window.actions_.rename.trigger()
@@ -182,6 +189,7 @@ SCENES = (
     options,
     options_fp16,
     about,
+    token,
     rename,
     link,
     compare,

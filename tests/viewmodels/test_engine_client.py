@@ -17,7 +17,8 @@ from app.engine.protocol import (
     Loaded,
     encode,
 )
-from app.viewmodels.engine_client import STDERR_LINES, EngineClient
+from app.viewmodels.child_process import STDERR_LINES
+from app.viewmodels.engine_client import EngineClient
 from tests.chat_parts import MODEL
 
 FAKE = engine_command("fake")
