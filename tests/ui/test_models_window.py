@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QAbstractButton, QLabel, QMessageBox, QProgressBar
 from app.catalogue.entries import catalogue
 from app.ui.models_window import ModelsWindow
 from app.viewmodels.downloads import DownloadStatus
+from app.viewmodels.model_list import ModelList
 from app.viewmodels.model_table import KEY_ROLE
 from app.viewmodels.reply import ChatState
 from tests.ui.models_window_parts import LLAMA, models_window, select
@@ -58,7 +59,6 @@ def test_the_menu_opens_one_list_with_the_open_model_selected(driver, opened):
     assert set(keys(opened)[1:]) == {entry.repo for entry in catalogue()}
     assert said(opened, "model_title") == "Starter"
     assert offered(opened) == []
-    assert "cannot be fetched here" in said(opened, "models_introduction"), "this program was made without downloads"
 
 
 def test_the_selected_model_is_told_with_its_fit(driver, opened):
@@ -126,6 +126,18 @@ def test_progress_is_told_in_bytes_speed_and_time_left(driver):
     window.downloads.set(LLAMA, status=DownloadStatus.FAILED, error="The disk is full.", hint="Free some space.")
     assert said(window, "model_where") == "The disk is full. Free some space."
     assert offered(window) == ["Resume", "Cancel"]
+    window.close()
+
+
+def test_without_downloads_it_is_said_that_nothing_can_be_fetched(driver):
+    parts = driver.program.models
+    models = ModelList(parts.engine, parts.model, parts.settings, catalogue(), Path(parts.model.facts.path))
+    window = ModelsWindow(models, driver.window)
+    window.show()
+    select(window, LLAMA)
+    assert "cannot be fetched here" in said(window, "models_introduction")
+    assert offered(window) == []
+    driver.until(lambda: all(row.needs or row.problem for row in models.rows))
     window.close()
 
 
