@@ -25,11 +25,12 @@ from app.chat.options import CacheMode
 from app.engine.cache_figures import FP16_BYTES, cache_figures
 from app.engine.cache_growth import outlook_of
 from app.engine.cache_plan import CachePlan, make_caches, plan_cache
-from app.engine.calibration import Calibration, start
+from app.engine.calibration import start
 from app.engine.kv_cache import Int4Cache
 from app.engine.layer_cache import kv_part
 from app.engine.sensitivity import kl_of_layers
 from tests.architecture_config import VOCABULARY, config_of
+from tests.engine.coded_cache import coded_caches
 
 STEPS = 64
 CHUNKS = (40, 24)
@@ -53,6 +54,8 @@ class Trial:
     """Ordinary attentions of a decode step in fp16: softmax over keys and values of one size, nothing else in it."""
     left: int = 0
     """Those of them that int4 mode leaves to mlx-lm."""
+    from_codes: float = 0.0
+    """How far int4's logits are from those of float attention over the same codes, as a share like `error`."""
     error: float = 0.0
     """How far int4's logits are from fp16's, as a share of how far they would be without the history."""
     same_token: float = 0.0
@@ -93,8 +96,7 @@ def try_architecture(name: str, steps: int = STEPS) -> Trial:
             tokens, expected = _generate(model, own, prompt, steps)
     except (RuntimeError, ValueError) as error:
         return Trial(name, not_run=str(error))
-    constants = start(model, plan)
-    caches = make_caches(model, plan, CacheMode.INT4, 32, constants)
+    caches = make_caches(model, plan, CacheMode.INT4, 32)
     with _ordinary_attentions() as left:
         again, logits = _generate(model, caches, prompt, steps, tokens)
     assert again == tokens
@@ -102,8 +104,10 @@ def try_architecture(name: str, steps: int = STEPS) -> Trial:
     assert mx.isfinite(logits).any()
     assert not mx.isnan(logits).any()
     _check_bytes(own, caches)
-    _calibrates(model, plan, constants, tokens)
+    _calibrates(model, plan, tokens)
+    _, by_float = _generate(model, coded_caches(model, 32, plan.reasons), prompt, steps, tokens)
     alone = [model(mx.array([[t]]), cache=make_caches(model, plan, CacheMode.FP16, 32))[0, -1] for t in tokens[-ALONE:]]
+    history = _distance(mx.stack(alone), expected[-ALONE:])
     figures = cache_figures(caches, plan, CacheMode.INT4, 32, sum(CHUNKS) + steps)
     return Trial(
         name,
@@ -112,7 +116,8 @@ def try_architecture(name: str, steps: int = STEPS) -> Trial:
         tuple(note.reason for note in plan.notes),
         len(ordinary) // steps,
         len(left) // steps,
-        _distance(logits, expected) / _distance(mx.stack(alone), expected[-ALONE:]),
+        _distance(logits, by_float) / history,
+        _distance(logits, expected) / history,
         (logits.argmax(-1) == expected.argmax(-1)).mean().item(),
         figures.ratio,
     )
@@ -204,8 +209,9 @@ def _check_bytes(own: list[Any], caches: list[Any]) -> None:
         assert figures.used_bytes * 16 == figures.fp16_used_bytes * 4.5
 
 
-def _calibrates(model: Any, plan: CachePlan, constants: Calibration, tokens: list[int]) -> None:
+def _calibrates(model: Any, plan: CachePlan, tokens: list[int]) -> None:
     """Read a few tokens as calibration does, and ask how the caches grow."""
+    constants = start(model, plan)
     kl = kl_of_layers(model, plan.reasons, constants.layers, tokens[:20], lambda _: None)
     assert len(kl) == plan.int4_layers
     assert all(nats < 10 for nats in kl.values()), kl
