@@ -1,8 +1,6 @@
-"""Opening folders: what is found out about a good one, and the sentence for every kind of bad one."""
+"""Opening folders: what is found out about a good one. tests/engine/test_spoilt_folders.py has the bad ones."""
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
@@ -10,7 +8,6 @@ import pytest
 from mlx_lm.utils import quantize_model
 
 from app.engine.model_folder import open_model
-from app.errors import NibbleError
 from tests.tiny_model import build_model, config_of, write_tiny_model
 
 
@@ -35,55 +32,6 @@ def test_facts_of_a_good_folder(good: Path) -> None:
     assert opened.calibration is not None
     assert opened.facts.weight_bytes == opened.facts.parameters * 4 + opened.calibration.nbytes
     assert steps == ["Reading weights", "Reading the tokenizer", "Trying the int4 cache", "Warming up"]
-
-
-def spoil_config(text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / "config.json").write_text(text)
-
-
-def change_config(**changes: object) -> Callable[[Path], None]:
-    def spoil(folder: Path) -> None:
-        config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps({**config, **changes}))
-
-    return spoil
-
-
-def cut_weights(folder: Path) -> None:
-    file = folder / "model.safetensors"
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no folder": (lambda f: shutil.rmtree(f), "There is no folder"),
-    "no config": (lambda f: (f / "config.json").unlink(), "holds no config.json"),
-    "config is no JSON": (spoil_config("{"), "cannot be read"),
-    "config is a list": (spoil_config("[]"), "names no model_type"),
-    "unknown architecture": (
-        change_config(model_type="no_such_model"),
-        "does not know the architecture 'no_such_model'",
-    ),
-    "a path for an architecture": (change_config(model_type="../../evil"), "does not know the architecture"),
-    "code of its own": (change_config(model_file="evil.py"), "wants to run Python code of its own"),
-    "a field is missing": (spoil_config('{"model_type": "qwen2"}'), "does not describe a 'qwen2' model"),
-    "another architecture": (change_config(hidden_size=256), "do not fit its config.json"),
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), "holds no weights"),
-    "weights cut short": (cut_weights, "cannot be read"),
-    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "holds no tokenizer"),
-    "broken tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer in"),
-}
-
-
-@pytest.mark.parametrize("name", list(SPOILT))
-def test_a_spoilt_folder_is_named_and_says_what_to_do(name: str, good: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    shutil.copytree(good, folder)
-    spoil, sentence = SPOILT[name]
-    spoil(folder)
-    with pytest.raises(NibbleError) as caught:
-        open_model(folder, silent)
-    assert sentence in caught.value.message
-    assert caught.value.hint
 
 
 def test_quantized_16_bit_weights_are_expanded_on_a_cpu_and_it_is_said(tmp_path: Path) -> None:
