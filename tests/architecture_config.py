@@ -27,7 +27,9 @@ COMMON: dict[str, Any] = {
     **_all(2, "num_attention_heads n_heads n_head num_heads swa_num_attention_heads index_n_heads"),
     **_all(1, "num_key_value_heads num_kv_heads n_kv_heads num_attention_groups swa_num_key_value_heads"),
     **_all(HEAD, "head_dim hidden_size_per_head kv_channels v_head_dim swa_head_dim swa_v_head_dim index_head_dim"),
-    **_all(HEAD, "intermediate_size ffn_hidden_size mlp_hidden_size n_inner ff_intermediate_size intermediate_size_mlp"),
+    **_all(
+        HEAD, "intermediate_size ffn_hidden_size mlp_hidden_size n_inner ff_intermediate_size intermediate_size_mlp"
+    ),
     **_all(HEAD, "dense_intermediate_size block_ff_dim"),
     **_all(VOCABULARY, "vocab_size num_vocab embedding_size vocab_size_per_layer_input"),
     **_all(512, "max_position_embeddings n_positions n_ctx block_size model_max_length"),
@@ -82,7 +84,9 @@ COMMON: dict[str, Any] = {
         "full_attn_layers": [2],
     },
     # Norms, factors, switches
-    **_all(1e-5, "rms_norm_eps layer_norm_eps norm_eps layer_norm_epsilon layernorm_epsilon norm_epsilon post_norm_eps"),
+    **_all(
+        1e-5, "rms_norm_eps layer_norm_eps norm_eps layer_norm_epsilon layernorm_epsilon norm_epsilon post_norm_eps"
+    ),
     **_all(1.0, "routed_scaling_factor logits_scaling embedding_multiplier residual_multiplier output_multiplier"),
     **_all(1.0, "scale_emb scale_depth block_ffn_dim_multiplier"),
     **_all(HEAD**-0.5, "attention_multiplier"),
@@ -131,7 +135,11 @@ OWN: dict[str, dict[str, Any]] = {
     "gemma4": _HALF_SHARE_KEYS,
     "gemma4_text": _HALF_SHARE_KEYS,
     "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
-    "hunyuan": {"cla_share_factor": 2, "use_cla": True, "rope_scaling": {"type": "dynamic", "alpha": 1.0, "factor": 1.0}},
+    "hunyuan": {
+        "cla_share_factor": 2,
+        "use_cla": True,
+        "rope_scaling": {"type": "dynamic", "alpha": 1.0, "factor": 1.0},
+    },
     "lfm2": _CONVOLUTION_AND_ATTENTION,
     "lfm2-vl": _CONVOLUTION_AND_ATTENTION,
     "llama4": {"num_experts_per_tok": 1, "num_hidden_layers": 4},  # every fourth layer sees the whole context

@@ -1,4 +1,4 @@
-"""Which text architectures of mlx-lm have their KV cache in int4: tries them all and writes the table in docs/models.md.
+"""Which text architectures of mlx-lm have their KV cache in int4: tries all, and writes the table in docs/models.md.
 
 Run: python -m tests.support_matrix
 """

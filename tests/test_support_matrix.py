@@ -24,7 +24,9 @@ def test_the_table_is_what_every_architecture_gives() -> None:
     document = written(DOCUMENT.read_text(encoding="utf-8"))
     if mx.metal.is_available():  # where it was written, what needs Metal was not run
         there = document.splitlines()
-        assert [row(t) for t in trials if row(t) not in there and f"| `{t.architecture}` | not run |" not in document] == []
+        assert [
+            row(t) for t in trials if row(t) not in there and f"| `{t.architecture}` | not run |" not in document
+        ] == []
     else:
         assert section(trials) == document
     ordinary = [trial for trial in trials if trial.ordinary]

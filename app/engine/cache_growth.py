@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
+
 from app.chat.options import GROUP_SIZES, CacheMode
 from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
 from app.engine.cache_plan import CachePlan, make_caches

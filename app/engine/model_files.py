@@ -83,7 +83,9 @@ def _check_weights(path: Path) -> None:
     missing = sorted(_all_parts(path, names) - set(names))
     if missing:
         several = f"{len(missing)} weight files" if len(missing) > 1 else "a weight file"
-        raise NibbleError(f"{path} lacks {several}: {missing[0]}{', …' if len(missing) > 1 else ''}", "Finish the download.")
+        raise NibbleError(
+            f"{path} lacks {several}: {missing[0]}{', …' if len(missing) > 1 else ''}", "Finish the download."
+        )
     for file in files:
         try:
             mx.load(str(file))  # the header, and whether the file is as long as it says

@@ -126,7 +126,8 @@ def _load_weights(path: Path, config: dict[str, Any]) -> tuple[Any, dict[str, An
     except SystemExit as error:
         # Some of mlx-lm's modules end the process where a package is missing.
         raise NibbleError(
-            f"mlx-lm's {architecture!r} models need a Python package that Nibble does not have.", "Choose another model."
+            f"mlx-lm's {architecture!r} models need a Python package that Nibble does not have.",
+            "Choose another model.",
         ) from error
     except Exception as error:
         raise _why_not_loaded(path, architecture, error) from error

@@ -49,5 +49,6 @@ def _templated(tokenizer: Any, turns: list[dict[str, str]]) -> list[int]:
     except Exception as error:
         # A template is a program, and not ours.
         raise NibbleError(
-            f"This model's chat template refused the conversation: {error}", "Start a new chat, or change the last message."
+            f"This model's chat template refused the conversation: {error}",
+            "Start a new chat, or change the last message.",
         ) from error

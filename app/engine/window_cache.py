@@ -75,9 +75,9 @@ def window_caches(
 ) -> list[Any]:
     """Return a prompt cache for one window: `WindowCache` with `rows(layer)` where there is no reason against int4.
 
-    Layers with a reason get the cache that mlx-lm made for them, and so does what a layer has beside its keys and values.
-    `plan_cache` has put the attention in place that
-    takes handles, and found out which layers' attention goes there.
+    Layers with a reason get the cache that mlx-lm made for them, and so does what a layer has beside its keys and
+    values. `plan_cache` has put the attention in place that takes handles, and found out which layers' attention goes
+    there.
     """
     stock = mlx_lm_cache.make_prompt_cache(model)
     return [

@@ -100,7 +100,12 @@ def fails(self: Any, x: mx.array, mask: Any, cache: Any) -> mx.array:
         (with_sinks, 1, (1,), "its attention has learned sinks"),
         (own_attention, 2, (2,), "the model reads its keys or values itself (`swapaxes`)"),
         (forgets_the_keys, 0, (0,), "its attention does not go through mlx-lm's common function"),
-        (hands_keys_to_mlx, 1, (1,), "the model hands its keys or values to MLX itself (`scaled_dot_product_attention`)"),
+        (
+            hands_keys_to_mlx,
+            1,
+            (1,),
+            "the model hands its keys or values to MLX itself (`scaled_dot_product_attention`)",
+        ),
         (fails, 0, (0, 1, 2), "the model handles its cache in its own way (ZeroDivisionError)"),
     ],
 )
