@@ -5,17 +5,17 @@ their shapes, and take no memory. A cache's type says whether it keeps every tok
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import CacheList
 
 from app.chat.options import GROUP_SIZES, CacheMode
 from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
 from app.engine.cache_plan import CachePlan, make_caches
 from app.engine.calibration import Calibration
 from app.engine.kv_cache import Int4Cache
+from app.engine.layer_cache import parts
 from kernels.reference import MAX_QUERIES
 
 PROBE_TOKENS = MAX_QUERIES + 1
@@ -45,7 +45,7 @@ def probed_growth(model: Any, caches: Sequence[Any]) -> CacheGrowth:
 def growth_of(caches: Sequence[Any]) -> CacheGrowth:
     """Return how `caches` grow, which have taken at least one chunk; layers that grow alike are put together."""
     alike: dict[tuple[int, int, bool], list[tuple[int, int]]] = {}
-    for cache in _single(caches):
+    for cache in parts(caches):
         row_bytes, fixed_bytes = _row_bytes(cache)
         window = _window(cache)
         alike.setdefault((window, _step(cache), bool(fixed_bytes)), []).append((row_bytes, fixed_bytes))
@@ -72,14 +72,6 @@ def usable_memory() -> tuple[int, str]:
             return size, "the working set that Metal recommends for this GPU"
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return int(physical * MEMORY_SHARE), "three quarters of this machine's physical memory"
-
-
-def _single(caches: Sequence[Any]) -> Iterator[Any]:
-    for cache in caches:
-        if isinstance(cache, CacheList):
-            yield from _single(cache.caches)
-        else:
-            yield cache
 
 
 def _row_bytes(cache: Any) -> tuple[int, int]:

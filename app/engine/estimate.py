@@ -11,7 +11,8 @@ from mlx_lm.utils import _get_classes
 from app.chat.fit import ModelNeeds
 from app.engine import attention_patch
 from app.engine.fit import needs_of
-from app.engine.model_folder import context_limit, load_weights, read_config
+from app.engine.model_files import read_config
+from app.engine.model_folder import context_limit, load_weights
 from app.errors import NibbleError
 
 _DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}

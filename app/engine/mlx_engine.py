@@ -21,7 +21,8 @@ from app.engine.conversation_cache import ConversationCache, ConversationCaches
 from app.engine.estimate import config_needs, folder_needs
 from app.engine.fit import prefill_chunk, require_fit
 from app.engine.machine import machine_facts, memory_figures
-from app.engine.model_folder import Calibrating, OpenModel, open_model, read_config
+from app.engine.model_files import read_config
+from app.engine.model_folder import Calibrating, OpenModel, open_model
 from app.engine.prompt import prompt_tokens
 from app.engine.protocol import (
     Counted,
@@ -100,6 +101,11 @@ class MlxEngine:
             raise NibbleError("No model is open.", "Choose a model first.")
         options = request.options
         prompt = prompt_tokens(self._open.tokenizer, request.messages, options.system_prompt)
+        if max(prompt, default=0) >= self._open.vocabulary:
+            raise NibbleError(
+                f"The tokenizer makes a token of this conversation that {self._open.facts.name} does not know.",
+                "Leave out special words such as those for pictures, or fetch the model's tokenizer again.",
+            )
         limit = self._open.facts.context_limit_tokens
         if len(prompt) >= limit:
             raise NibbleError(
