@@ -104,8 +104,8 @@ def require_fit(needs: ModelNeeds, name: str, mode: CacheMode, group_size: int) 
 def _way_out(needs: ModelNeeds, mode: CacheMode, group_size: int) -> str:
     own, int4 = needs.longest(mode, group_size), needs.longest(CacheMode.INT4, group_size)
     if mode is CacheMode.FP16 and int4 > own:
-        in_fp16 = f"Up to {own:,} tokens would fit in fp16" if own else "None would fit in fp16"
-        return f"{in_fp16}, up to {int4:,} in int4: have new chats start in int4, or choose a smaller model."
+        in_fp16 = f"Up to {own:,} tokens would fit in fp16" if own else "No context would fit in fp16"
+        return f"{in_fp16}, up to {int4:,} tokens in int4: have new chats start in int4, or choose a smaller model."
     if own:
         return f"Up to {own:,} tokens would fit. Choose a smaller model, or close other programs and open it anyway."
     if needs.weight_bytes > needs.budget_bytes:
