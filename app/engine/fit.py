@@ -25,7 +25,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import get_total_parameters
 
 from app.chat.fit import ModelNeeds
-from app.chat.options import GROUP_SIZES, CacheMode
+from app.chat.options import CacheMode
 from app.chat.outlook import Outlook, WorkingSet
 from app.engine.cache_growth import outlook_of
 from app.engine.cache_plan import plan_cache
@@ -102,11 +102,10 @@ def require_fit(needs: ModelNeeds, name: str, mode: CacheMode, group_size: int) 
 
 
 def _way_out(needs: ModelNeeds, mode: CacheMode, group_size: int) -> str:
-    own = needs.longest(mode, group_size)
-    int4 = max((needs.longest(CacheMode.INT4, size) for size in GROUP_SIZES), default=0)
+    own, int4 = needs.longest(mode, group_size), needs.longest(CacheMode.INT4, group_size)
     if mode is CacheMode.FP16 and int4 > own:
-        shorter = f"up to {own:,} tokens fit in fp16, " if own else "nothing fits in fp16, "
-        return f"In this mode {shorter}in int4 up to {int4:,}: have new chats start in int4, or choose a smaller model."
+        in_fp16 = f"Up to {own:,} tokens would fit in fp16" if own else "No context would fit in fp16"
+        return f"{in_fp16}, up to {int4:,} tokens in int4: have new chats start in int4, or choose a smaller model."
     if own:
         return f"Up to {own:,} tokens would fit. Choose a smaller model, or close other programs and open it anyway."
     if needs.weight_bytes > needs.budget_bytes:
@@ -177,4 +176,4 @@ def _weights(model: Any) -> dict[str, mx.array]:
 
 
 def _gb(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 99_500_000 else f"{size / 1e6:.1f} MB"
+    return f"{size / 1e9:.2f} GB" if size >= 100_000_000 else f"{size / 1e6:.1f} MB"

@@ -80,6 +80,7 @@ class ModelList(QObject):
         engine.died.connect(self._forget_request)
         engine.started_up.connect(self._ask_next)
         model.changed.connect(self._mark_open)
+        settings.changed.connect(self._tell_all)
         if downloads is not None:
             downloads.changed.connect(self._follow_download)
             downloads.finished.connect(self.refresh)
@@ -117,8 +118,7 @@ class ModelList(QObject):
         if list(self._rows) != before:
             self.changed.emit()
         else:
-            for key in self._rows:
-                self.row_changed.emit(key)
+            self._tell_all()
         self._ask_next()
 
     def fetch(self, key: str) -> None:
@@ -156,6 +156,10 @@ class ModelList(QObject):
         new = self._completed(old)
         if new != old:
             self._rows[key] = new
+            self.row_changed.emit(key)
+
+    def _tell_all(self, *_: object) -> None:
+        for key in self._rows:
             self.row_changed.emit(key)
 
     def _mark_open(self) -> None:

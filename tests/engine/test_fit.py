@@ -29,6 +29,16 @@ SHAPES = (
     ("phi3", {"num_key_value_heads": 4}),
     ("gemma2", {"head_dim": 64, "query_pre_attn_scalar": 64, "sliding_window": 32}),
 )
+SHARED = {
+    "num_hidden_layers": 6,
+    "num_kv_shared_layers": 3,
+    "sliding_window": 32,
+    "sliding_window_pattern": 3,
+    "head_dim": 64,
+    "global_head_dim": 64,
+    "vocab_size_per_layer_input": 259,
+    "hidden_size_per_layer_input": 32,
+}
 MLA = {
     "num_hidden_layers": 2,
     "kv_lora_rank": 32,
@@ -51,7 +61,7 @@ def allocated(caches: list[Any]) -> int:
 
 
 @pytest.mark.parametrize("mode", CacheMode)
-@pytest.mark.parametrize(("model_type", "overrides"), [*SHAPES, ("deepseek_v3", MLA)])
+@pytest.mark.parametrize(("model_type", "overrides"), [*SHAPES, ("gemma4_text", SHARED), ("deepseek_v3", MLA)])
 def test_kv_bytes_of_a_config_are_those_of_allocated_caches(
     model_type: str, overrides: dict[str, Any], mode: CacheMode
 ) -> None:
@@ -146,8 +156,8 @@ def test_what_does_not_fit_is_refused_with_the_numbers_and_the_way_out() -> None
     assert "Tiny does not fit in memory here: a chat of 4,096 tokens takes" in message
     assert "for the KV cache in fp16" in message
     assert roomy.outlook.memory_source in message
-    assert f"up to {roomy.longest(CacheMode.FP16, 32):,} tokens fit in fp16" in hint
-    assert f"in int4 up to {max(roomy.longest(CacheMode.INT4, g) for g in GROUP_SIZES):,}" in hint
+    assert f"Up to {roomy.longest(CacheMode.FP16, 32):,} tokens would fit in fp16" in hint
+    assert f"up to {roomy.longest(CacheMode.INT4, 32):,} tokens in int4" in hint
     tight = needs_for(needs_for(0).bytes_at(700, CacheMode.INT4, 32))
     with pytest.raises(OverridableError, match="does not fit") as refused:
         require_fit(tight, "Tiny", CacheMode.INT4, 32)

@@ -203,5 +203,7 @@ def test_the_table_shows_sorts_and_says_every_column(shelf, qtmodeltester):
 
 def test_the_group_size_of_new_chats_decides(shelf):
     shelf.models.refresh()
+    shelf.told.clear()
     shelf.settings.replace(replace(Settings(), chat=replace(Settings().chat, group_size=64)))
     assert shelf.models.group_size == 64
+    assert shelf.told == ["", ONE, TWO]
