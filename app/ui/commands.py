@@ -44,6 +44,10 @@ class Commands(QObject):
         """Ask for a model folder and open it."""
         prompts.ask_folder(self._window, self._models.session.load_model)
 
+    def get_model(self) -> None:
+        """Lead from the starter to a model that gives real answers: to the list of models."""
+        self.show_models()
+
     def show_models(self) -> None:
         """Open the list of models, or bring it to the front."""
         for dialog in self._beside:

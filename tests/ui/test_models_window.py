@@ -169,10 +169,10 @@ def test_a_model_that_does_not_fit_is_opened_anyway(driver, tmp_path):
 
 
 def test_the_starters_note_and_the_picker_lead_to_the_list(driver):
-    driver.find("starter_text", QLabel).linkActivated.emit("models")
+    driver.find("starter_text", QLabel).linkActivated.emit("get")
     window = driver.window.findChild(ModelsWindow)
     assert window.isVisible()
     window.close()
     driver.window.header.picker.fill_menu()
     entries = [a.text() for a in driver.window.header.picker.menu().actions()]
-    assert entries[-2:] == ["Models…", "Open Model Folder…"]
+    assert entries[-2:] == ["Get a Real Model…", "Open Model Folder…"]
