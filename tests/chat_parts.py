@@ -48,7 +48,6 @@ class ScriptedEngine(QObject):
 
     def __init__(self) -> None:
         super().__init__()
-        self.is_running = True
         self.sent: list[Request] = []
         self.starts = 0
         self._numbers = itertools.count(1)
@@ -57,6 +56,7 @@ class ScriptedEngine(QObject):
         self.starts += 1
 
     restart = start
+    is_running = False
 
     def send(self, request: Request) -> None:
         self.sent.append(request)

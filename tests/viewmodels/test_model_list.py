@@ -29,6 +29,7 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.engine = ScriptedEngine()
+        self.engine.is_running = True
         self.downloads = ScriptedDownloads()
         self.settings = SettingsModel(Settings(), folder / "settings.json")
         self.model = OpenModel(self.engine, self.settings, Path("/starter"))
