@@ -98,6 +98,7 @@ def command_line() -> argparse.ArgumentParser:
         help="hold the KV cache in int4 or fp16, or answer with both and compare (default: %(default)s)",
     )
     reply.add_argument("--model", type=Path, metavar="PATH", help="mlx-lm model folder (default: the embedded starter)")
+    reply.add_argument("--anyway", action="store_true", help="open the model even where it does not fit in memory")
     reply.add_argument("--export", type=Path, metavar="FILE", help="write the figures to FILE, .csv, .json or .md")
     reply.add_argument("--system-prompt", default="", metavar="TEXT", help="what the model is told before the prompt")
     reply.add_argument(

@@ -14,3 +14,7 @@ class NibbleError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".rstrip()
+
+
+class OverridableError(NibbleError):
+    """One that a person may decide to go on in spite of."""

@@ -21,7 +21,7 @@ from app.chat.comparison import compare_replies
 from app.chat.message import Message, Role, title_from
 from app.chat.options import CacheMode, ChatOptions, Sampling
 from app.engine.protocol import Engine, Event, Finished, Generate, Load, Loaded, Loading, Prefill, Token
-from app.errors import NibbleError
+from app.errors import NibbleError, OverridableError
 from app.paths import default_paths
 from app.resources import starter_model_path
 from app.settings.schema import Settings, checked
@@ -45,6 +45,8 @@ class Task:
     modes: tuple[CacheMode, ...]
     options: ChatOptions
     export: Path | None
+    anyway: bool = False
+    """Whether a model is opened that does not fit in memory."""
 
 
 def main(arguments: argparse.Namespace, engine_factory: Callable[[], Engine] | None = None) -> int:
@@ -55,6 +57,8 @@ def main(arguments: argparse.Namespace, engine_factory: Callable[[], Engine] | N
         return run(task_from(arguments), engine_factory or _mlx_engine, sys.stdout, sys.stderr)
     except NibbleError as error:
         print(f"nibble: {error}", file=sys.stderr)
+        if isinstance(error, OverridableError):
+            print("nibble: --anyway opens it all the same.", file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:
         return STOPPED
@@ -93,6 +97,7 @@ def task_from(arguments: argparse.Namespace) -> Task:
         modes=(CacheMode.FP16, CacheMode.INT4) if compare else (CacheMode(arguments.cache),),
         options=checked(Settings(chat=options)).chat,
         export=arguments.export,
+        anyway=arguments.anyway,
     )
 
 
@@ -116,7 +121,8 @@ def run(task: Task, engine_factory: Callable[[], Engine], out: TextIO, err: Text
     replies: list[Finished] = []
     failure: Exception | None = None
     try:
-        engine.load(Load("load", str(task.model)), terminal.show, lambda: False)
+        load = Load("load", str(task.model), task.anyway, task.modes[0], task.options.group_size)
+        engine.load(load, terminal.show, lambda: False)
         with _interruptions() as interrupted:
             for mode in task.modes:
                 if len(task.modes) > 1:

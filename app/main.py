@@ -17,6 +17,7 @@ from qasync import QEventLoop
 
 from app import __version__
 from app.catalogue.download_protocol import download_command
+from app.catalogue.entries import CatalogueEntry, catalogue
 from app.catalogue.token_protocol import token_command
 from app.engine.command import engine_command
 from app.errors import NibbleError
@@ -39,6 +40,7 @@ from app.viewmodels.deletions import Deletions
 from app.viewmodels.downloads import Downloads
 from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.hub_token import HubToken
+from app.viewmodels.model_list import ModelList
 from app.viewmodels.models import Models
 from app.viewmodels.open_model import OpenModel
 from app.viewmodels.session_stats import SessionStats
@@ -66,11 +68,14 @@ class Program:
         comparisons = ComparisonFile(paths.comparisons)
         if not self.store.notice:  # where the conversations were moved aside, theirs are kept
             comparisons.prune({conversation.id for conversation in self.store.conversations()})
+        entries, missing_catalogue = _entries()
         token = HubToken(token_command())
+        downloads = Downloads(download_command(), paths.downloads, token)
         stats = SessionStats(self.engine, SessionHistory(paths.sessions))
         self.models = Models(
             engine=self.engine,
             model=model,
+            catalogue=ModelList(self.engine, model, settings, entries, starter_path, downloads),
             session=session,
             course=CacheCourse(session),
             conversations=conversations,
@@ -82,7 +87,7 @@ class Program:
             support=Support(paths, lambda: self.engine.machine, self._texts),
             updates=Updates(releases_address()),
             token=token,
-            downloads=Downloads(download_command(), paths.downloads, token),
+            downloads=downloads,
         )
         geometry = QSettings(str(paths.config / "window.ini"), QSettings.Format.IniFormat)
         self.window = MainWindow(self.models, geometry)
@@ -90,7 +95,7 @@ class Program:
         self.engine.died.connect(self.models.support.report)
         fault = self.models.support.report_fault(paths.fault_file)
         broke = f"Nibble broke the last time it ran. {REPORT_WRITTEN}" if fault else ""
-        notices = [notice for notice in (loaded.notice, self.store.notice, broke) if notice]
+        notices = [notice for notice in (loaded.notice, self.store.notice, missing_catalogue, broke) if notice]
         if notices:
             self.window.notice.show_notice(*notices)
 
@@ -125,6 +130,14 @@ class Program:
     def _texts(self) -> list[str]:
         """What was written in the open chat, which no crash report may show."""
         return [*(message.message.text for message in self.models.session.messages), self.window.composer.text]
+
+
+def _entries() -> tuple[tuple[CatalogueEntry, ...], str]:
+    """Return the catalogue, or none of it and why: models on this machine are there without it."""
+    try:
+        return catalogue(), ""
+    except NibbleError as error:
+        return (), str(error)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -30,6 +30,11 @@ def starter_model_path() -> Path:
     return resources_path() / "starter"
 
 
+def catalogue_path() -> Path:
+    """Return the list of models that are offered for download."""
+    return resources_path() / "models.toml"
+
+
 def calibration_text_path() -> Path:
     """Return the text that models are calibrated with: passages of ten books in the public domain."""
     return resources_path() / "calibration.txt"

@@ -56,6 +56,7 @@ class ScriptedEngine(QObject):
         self.starts += 1
 
     restart = start
+    is_running = False
 
     def send(self, request: Request) -> None:
         self.sent.append(request)

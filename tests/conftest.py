@@ -26,6 +26,7 @@ def nibble_home(tmp_path_factory, monkeypatch) -> Path:
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HF_HOME", str(home / "huggingface"))
+    monkeypatch.setenv("HOME", str(home))  # LM Studio's models lie there
     return home
 
 

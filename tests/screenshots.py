@@ -4,6 +4,7 @@ The engine is the fake one, so that every state can be reached; conversations ar
 """
 
 import asyncio
+import shutil
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,7 @@ from app.chat.options import CacheMode, ChatOptions
 from app.engine.command import engine_command
 from app.main import Program
 from app.paths import Paths
+from app.resources import starter_model_path
 from app.stats.history import SessionHistory
 from app.stats.session import Row
 from app.store.store import MessageState, Store
@@ -30,6 +32,7 @@ from app.ui.quality_window import QualityWindow
 from app.ui.stats_window import StatsWindow
 from app.viewmodels.reply import ChatState
 from tests.chat_parts import FIGURES
+from tests.model_scenes import MODEL_SCENES
 from tests.stats.test_export import MACHINE
 
 SIZES = (QSize(900, 600), QSize(1600, 1000))
@@ -81,6 +84,7 @@ class Studio:
             paths = Paths(data=root / "data", config=root / "config", cache=root / "cache", logs=root / "logs")
             for path in (paths.data, paths.config, paths.cache, paths.logs, root / "starter", root / "Qwen3-4B-4bit"):
                 path.mkdir()
+            shutil.copy(starter_model_path() / "config.json", root / "starter")
             if name != "first-start":
                 _fill(paths)
             program = Program(paths, engine_command("fake"), root / "starter")
@@ -368,6 +372,7 @@ SCENES = (
     ("stats-empty", stats_empty),
     ("stats", stats),
     ("stats-earlier", stats_earlier),
+    *MODEL_SCENES,
 )
 
 

@@ -1,7 +1,7 @@
 """A day's worth of chat in one go, `python -m tests.soak`: nothing may grow that should not.
 
 First the whole window, offscreen, over the fake engine: turns in several conversations, with chats begun, reopened,
-edited, rewritten, stopped and switched to fp16 on the way, and windows opened and closed. Then the engine's process over
+edited, rewritten, stopped and switched to fp16 on the way, and windows opened and closed. Then the engine over
 the starter model, its conversations in turns, in both modes. Memory (resident set), threads, open files and child
 processes of each process are read between turns. What is taken in the first tenth is warm-up; from there on to the end
 memory may grow by so much a turn, and the others not at all. Prints a line a sample and ends with status 1 where

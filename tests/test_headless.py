@@ -193,6 +193,19 @@ def test_what_cannot_be_done_is_said_in_a_sentence(
     assert "Traceback" not in err
 
 
+def test_a_model_that_does_not_fit_is_opened_anyway_where_that_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "huge [big]"
+    folder.mkdir()
+    flags = ["--prompt", "[tokens 4]", "--model", str(folder)]
+    assert answer(*flags) == 1
+    err = capsys.readouterr().err
+    assert "does not fit in memory here" in err
+    assert "--anyway opens it all the same" in err
+    assert answer(*flags, "--anyway") == 0
+
+
 def test_a_defect_shows_its_traceback(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert answer("--prompt", "[defect decode]", "--model", model) == 2
     err = capsys.readouterr().err

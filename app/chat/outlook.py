@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from app.chat.options import CacheMode
+
 
 @dataclass(frozen=True, slots=True)
 class LayerGrowth:
@@ -37,17 +39,6 @@ class CacheGrowth:
         """What one more token costs once all windows are full."""
         return sum(p.row_bytes for p in self.parts if not p.window_tokens)
 
-    def longest(self, budget_bytes: int, limit_tokens: int) -> int:
-        """Return the most tokens, up to `limit_tokens`, whose caches fit in `budget_bytes`."""
-        fits, too_many = 0, limit_tokens + 1
-        while too_many - fits > 1:
-            middle = (fits + too_many) // 2
-            if self.bytes_at(middle) <= budget_bytes:
-                fits = middle
-            else:
-                too_many = middle
-        return fits
-
 
 @dataclass(frozen=True, slots=True)
 class Int4Growth:
@@ -58,8 +49,25 @@ class Int4Growth:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkingSet:
+    """The most that a step holds beside weights and caches, estimated (`app.engine.fit` says how)."""
+
+    fixed_bytes: int = 0
+    """Whatever the context is: activations of a prefill chunk, and the row of logits."""
+    fp16_token_bytes: int = 0
+    """For every token of context, with a cache in fp16."""
+    int4_token_bytes: int = 0
+    """The same in int4: one layer's history is expanded for a prefill chunk."""
+
+    def bytes_at(self, tokens: int, mode: CacheMode) -> int:
+        """Return the bytes with `tokens` tokens of context."""
+        each = self.int4_token_bytes if mode is CacheMode.INT4 else self.fp16_token_bytes
+        return self.fixed_bytes + tokens * each
+
+
+@dataclass(frozen=True, slots=True)
 class Outlook:
-    """What this model's caches will take on this machine."""
+    """What this model's caches and the work on them will take on this machine."""
 
     fp16: CacheGrowth
     int4: tuple[Int4Growth, ...]
@@ -68,7 +76,31 @@ class Outlook:
     """What a program can use here before things slow down or fail; weights are still to be taken off."""
     memory_source: str
     """What `memory_bytes` is, in words that go on a sentence."""
+    work: WorkingSet = WorkingSet()
 
     def int4_of(self, group_size: int) -> CacheGrowth | None:
         """Return the growth at one group size; None where it was not found out."""
         return next((i.growth for i in self.int4 if i.group_size == group_size), None)
+
+    def growth(self, mode: CacheMode, group_size: int) -> CacheGrowth:
+        """Return how one conversation's caches grow. KeyError for a group size that is not on offer."""
+        found = self.fp16 if mode is CacheMode.FP16 else self.int4_of(group_size)
+        if found is None:
+            raise KeyError(group_size)
+        return found
+
+    def chat_bytes(self, tokens: int, mode: CacheMode, group_size: int) -> int:
+        """Return what one conversation of `tokens` tokens and the work on it take, weights not counted."""
+        return self.growth(mode, group_size).bytes_at(tokens) + self.work.bytes_at(tokens, mode)
+
+    def longest(self, weight_bytes: int, limit_tokens: int, mode: CacheMode, group_size: int) -> int:
+        """Return the most tokens, up to `limit_tokens`, that fit beside the weights; 0 for none."""
+        budget_bytes = self.memory_bytes - weight_bytes
+        fits, too_many = 0, limit_tokens + 1
+        while too_many - fits > 1:
+            middle = (fits + too_many) // 2
+            if self.chat_bytes(middle, mode, group_size) <= budget_bytes:
+                fits = middle
+            else:
+                too_many = middle
+        return fits

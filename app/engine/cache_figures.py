@@ -9,6 +9,7 @@ from app.chat.figures import CacheFigures
 from app.chat.options import CacheMode
 from app.engine.cache_plan import CachePlan
 from app.engine.kv_cache import Int4Cache
+from app.engine.layer_cache import parts
 from kernels import dispatch
 
 FP16_BYTES = 2
@@ -23,7 +24,7 @@ def cache_figures(
     bytes on either side.
     """
     used = allocated = fp16_used = fp16_allocated = int4_layers = 0
-    for cache in caches:
+    for cache in parts(caches):
         if isinstance(cache, Int4Cache):
             int4_layers += 1
             row_values = 2 * cache.kv_heads * cache.head_dim
@@ -56,9 +57,10 @@ def cache_figures(
 
 def _attention(caches: Sequence[Any]) -> str:
     """Say how the last decode step computed attention, from what the caches themselves recorded."""
-    steps = [c.plain_reason for c in caches if isinstance(c, Int4Cache) and c.plain_reason is not None]
+    int4 = [c for c in parts(caches) if isinstance(c, Int4Cache)]
+    steps = [c.plain_reason for c in int4 if c.plain_reason is not None]
     fused = sum(not reason for reason in steps)
-    if not any(isinstance(c, Int4Cache) for c in caches):
+    if not int4:
         return "MLX attention"
     if not steps:
         return "MLX attention, prefill so far"

@@ -5,17 +5,17 @@ their shapes, and take no memory. A cache's type says whether it keeps every tok
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import CacheList
 
 from app.chat.options import GROUP_SIZES, CacheMode
 from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
 from app.engine.cache_plan import CachePlan, make_caches
 from app.engine.calibration import Calibration
 from app.engine.kv_cache import Int4Cache
+from app.engine.layer_cache import parts
 from kernels.reference import MAX_QUERIES
 
 PROBE_TOKENS = MAX_QUERIES + 1
@@ -45,7 +45,7 @@ def probed_growth(model: Any, caches: Sequence[Any]) -> CacheGrowth:
 def growth_of(caches: Sequence[Any]) -> CacheGrowth:
     """Return how `caches` grow, which have taken at least one chunk; layers that grow alike are put together."""
     alike: dict[tuple[int, int, bool], list[tuple[int, int]]] = {}
-    for cache in _single(caches):
+    for cache in parts(caches):
         row_bytes, fixed_bytes = _row_bytes(cache)
         window = _window(cache)
         alike.setdefault((window, _step(cache), bool(fixed_bytes)), []).append((row_bytes, fixed_bytes))
@@ -57,21 +57,21 @@ def growth_of(caches: Sequence[Any]) -> CacheGrowth:
     )
 
 
+MEMORY_SHARE = 0.75
+"""Of physical memory, where nothing says what a program should use at most: the rest is other programs'."""
+
+
 def usable_memory() -> tuple[int, str]:
-    """Return the bytes that a model and its caches can use here, and what that figure is."""
+    """Return the bytes that a model and its caches can use here, and what that figure is.
+
+    The one budget of the program: the outlook, the catalogue and the check before a model is opened all take it.
+    """
     if mx.metal.is_available():
         size = int(mx.device_info().get("max_recommended_working_set_size", 0))
         if size:
             return size, "the working set that Metal recommends for this GPU"
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine's physical memory"
-
-
-def _single(caches: Sequence[Any]) -> Iterator[Any]:
-    for cache in caches:
-        if isinstance(cache, CacheList):
-            yield from _single(cache.caches)
-        else:
-            yield cache
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(physical * MEMORY_SHARE), "three quarters of this machine's physical memory"
 
 
 def _row_bytes(cache: Any) -> tuple[int, int]:

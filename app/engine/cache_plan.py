@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
+from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, RotatingKVCache, make_prompt_cache
 
 from app.chat.figures import LayerNote
 from app.chat.options import CacheMode
 from app.engine import attention_patch
 from app.engine.calibration import Calibration, LayerConstants
-from app.engine.int4_handle import Int4NotServedError
+from app.engine.int4_handle import Int4Handle, Int4NotServedError
 from app.engine.kv_cache import Int4Cache, Int4KVCache, Int4RotatingKVCache
+from app.engine.layer_cache import kv_part, with_kv_part
 from kernels.reference import MAX_QUERIES
 
 _log = logging.getLogger(__name__)
@@ -63,11 +64,15 @@ def plan_cache(model: Any) -> CachePlan:
             reasons[error.layer] = error.reason
             continue
         except Exception as error:
-            # Whatever a model does to a handle that is no array ends here; its layers cannot be told apart.
+            # Whatever else a model does to a handle, which is no array, ends here.
             _log.info("int4 cache not possible", exc_info=True)
-            reasons = [r or f"the model handles its cache in its own way ({type(error).__name__})" for r in reasons]
-            break
-        unattended = [i for i, c in enumerate(caches) if isinstance(c, Int4Cache) and not c.attended]
+            held = [kv_part(entry) for entry in caches]
+            touched = [i for i, c in enumerate(held) if isinstance(c, Int4Cache) and c.awaited]
+            for layer in touched or range(len(reasons)):
+                reasons[layer] = reasons[layer] or _what_it_did(error)
+            continue
+        held = [kv_part(entry) for entry in caches]
+        unattended = [i for i, c in enumerate(held) if isinstance(c, Int4Cache) and not c.attended]
         if not unattended:
             break
         for layer in unattended:
@@ -93,8 +98,13 @@ def make_caches(
 def _caches(model: Any, reasons: Sequence[str], group_size: int, constants: Sequence[LayerConstants] = ()) -> list[Any]:
     stock = make_prompt_cache(model)
     return [
-        cache if reason else _counterpart(cache, layer, group_size, constants[layer] if constants else LayerConstants())
-        for layer, (cache, reason) in enumerate(zip(stock, reasons, strict=True))
+        entry
+        if reason
+        else with_kv_part(
+            entry,
+            _counterpart(kv_part(entry), layer, group_size, constants[layer] if constants else LayerConstants()),
+        )
+        for layer, (entry, reason) in enumerate(zip(stock, reasons, strict=True))
     ]
 
 
@@ -104,9 +114,22 @@ def _counterpart(cache: Any, layer: int, group_size: int, constants: LayerConsta
     return Int4KVCache(layer, group_size, mu=constants.mu, smooth=constants.smooth)
 
 
-def _not_replaceable(cache: Any) -> str:
+def _what_it_did(error: Exception) -> str:
+    """Say what a model did to its handles, as far as the error knows."""
+    function, called, _ = str(error).partition("(): incompatible function arguments")
+    if isinstance(error, TypeError) and called and Int4Handle.__name__ in str(error):
+        return f"the model hands its keys or values to MLX itself (`{function}`)"
+    return f"the model handles its cache in its own way ({type(error).__name__})"
+
+
+def _not_replaceable(entry: Any) -> str:
+    cache = kv_part(entry)
     if type(cache) is KVCache:
         return ""
     if type(cache) is RotatingKVCache:
         return "its ring keeps the first tokens for good" if cache.keep else ""
+    if isinstance(cache, ArraysCache):
+        return "it keeps a recurrent state, no keys and values"
+    if isinstance(cache, CacheList):
+        return f"its state is several caches ({', '.join(type(part).__name__ for part in cache.caches)})"
     return f"its state is no plain key/value cache ({type(cache).__name__})"

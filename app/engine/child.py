@@ -11,6 +11,8 @@ from typing import IO, Self
 from app.engine.protocol import (
     Counted,
     CountTokens,
+    Estimate,
+    Estimated,
     Event,
     Failed,
     Finished,
@@ -101,13 +103,13 @@ class EngineChild:
     def answer(self, request_id: str, timeout_s: float = 60.0) -> list[Event]:
         """Return the events of a request up to its last one; those of others in between are dropped."""
         events: list[Event] = []
-        while not (events and isinstance(events[-1], Loaded | Finished | Measured | Counted | Failed)):
+        while not (events and isinstance(events[-1], Loaded | Estimated | Finished | Measured | Counted | Failed)):
             event = self.event(timeout_s)
             if getattr(event, "request_id", None) == request_id:
                 events.append(event)
         return events
 
-    def ask(self, request: Load | Generate | Measure | CountTokens, timeout_s: float = 60.0) -> list[Event]:
+    def ask(self, request: Load | Estimate | Generate | Measure | CountTokens, timeout_s: float = 60.0) -> list[Event]:
         """Send a request and return its answer."""
         self.send(request)
         return self.answer(request.request_id, timeout_s)

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import mlx.core as mx
 from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 
+from app.engine.layer_cache import kv_part, with_kv_part
+
 
 class Coding(Protocol):
     """What a layer's keys and values go through: coded and decoded again."""
@@ -54,8 +56,10 @@ def coded_caches(model: Any, codings: Sequence[Coding | None]) -> list[Any]:
 
     Only mlx-lm's plain growing cache and its plain ring can be wrapped (`cache_plan` finds out which those are).
     """
-    caches = make_prompt_cache(model)
-    return [cache if coding is None else _wrapped(cache, coding) for cache, coding in zip(caches, codings, strict=True)]
+    return [
+        entry if coding is None else with_kv_part(entry, _wrapped(kv_part(entry), coding))
+        for entry, coding in zip(make_prompt_cache(model), codings, strict=True)
+    ]
 
 
 def _wrapped(cache: Any, coding: Coding) -> CodedCache | CodedRotatingCache:

@@ -19,9 +19,11 @@ from pathlib import Path
 from app import __version__
 from app.chat.figures import CacheFigures, MachineFacts, MemoryFigures, ModelFacts, ReplyFigures
 from app.chat.message import Message, Role
+from app.chat.model_name import model_name
 from app.chat.options import GROUP_SIZES, CacheMode, ChatOptions
 from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
 from app.engine.fake_answer import MARKDOWN, WORDS, long_answer
+from app.engine.fake_needs import MEMORY_BYTES, fake_needs
 from app.engine.fake_quality import measure_fake
 from app.engine.fake_script import Script
 from app.engine.footprint import process_footprint
@@ -29,6 +31,8 @@ from app.engine.protocol import (
     Counted,
     CountTokens,
     Emit,
+    Estimate,
+    Estimated,
     Finished,
     Generate,
     Load,
@@ -39,13 +43,12 @@ from app.engine.protocol import (
     Progress,
     Token,
 )
-from app.errors import NibbleError
+from app.errors import NibbleError, OverridableError
 
 LAYERS, KV_HEADS, HEAD_SIZE = 4, 2, 64
 CAPACITY_STEP = 256
 PREFILL_STEP = 8
 CONTEXT_LIMIT = 4096
-MEMORY_BYTES = 8 * 1024**3
 WEIGHT_BYTES = 2_000_000
 PROGRESS_INTERVAL_S = 0.25
 END_OF_TEXT = 0
@@ -123,6 +126,8 @@ class FakeEngine:
         """Take the folder for a model. Raises NibbleError when there is none; the one before then stays open."""
         folder = Path(request.path)
         script = Script.of(folder.name)
+        if "big" in script.found and not request.anyway:
+            raise OverridableError(f"{model_name(folder)} does not fit in memory here.", "Choose a smaller model.")
         for fraction, step in ((0.0, "Reading the configuration"), (0.3, "Reading the weights"), (0.9, "Warming up")):
             if cancelled():
                 raise NibbleError("Opening the model was stopped.")
@@ -133,7 +138,7 @@ class FakeEngine:
                 raise NibbleError(f"There is no model folder at {folder}.", "Choose another folder.")
         self._caches.clear()
         self._model = ModelFacts(
-            name=folder.name,
+            name=model_name(folder),
             path=str(folder),
             architecture="fake",
             parameters=1_000_000,
@@ -147,6 +152,10 @@ class FakeEngine:
             outlook=fake_outlook(),
         )
         emit(Loaded(request.request_id, self._model))
+
+    def estimate(self, request: Estimate, emit: Emit) -> None:
+        """Say what a model of the config's sizes takes. Raises NibbleError without a config."""
+        emit(Estimated(request.request_id, fake_needs(request)))
 
     def generate(self, request: Generate, emit: Emit, cancelled: Callable[[], bool]) -> None:
         """Write the scripted reply. Raises NibbleError without a model and for a prompt beyond the context limit."""

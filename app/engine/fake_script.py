@@ -11,7 +11,7 @@ STAGE is `load`, `prefill`, `decode` or `measure`:
     [fail STAGE]      raise a NibbleError                            [defect STAGE]   raise an unexpected exception
     [abort STAGE]     abort the process (SIGABRT)                    [exit STAGE]     end the process with code 3
     [hang STAGE]      hang, deaf to Cancel and Quit                  [garbage STAGE]  send a line that is no event
-    [print STAGE]     print to stdout, from Python and natively
+    [print STAGE]     print to stdout, from Python and natively      [big]            in a folder's name: does not fit
 """
 
 import os

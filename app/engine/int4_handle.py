@@ -31,6 +31,10 @@ class Int4Handle:
         self.shape = shape
         self.dtype = dtype
 
+    def astype(self, dtype: mx.Dtype) -> "Int4Handle":
+        """Return a handle for keys or values of another type: attention computes in the type of the queries anyway."""
+        return Int4Handle(self.layer, self.attend, self.shape, dtype)
+
     def __getattr__(self, name: str) -> Any:
         raise Int4NotServedError(self.layer, f"the model reads its keys or values itself (`{name}`)")
 

@@ -67,10 +67,13 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
 
     def _forget_what_ran(self) -> None:
         self.attended = 0
+        self.awaited = False
+        """Whether handles were given out and nothing has attended by them yet."""
         self.plain_reason: str | None = None
         """Why the last step was not fused; "" where it was, None before the first."""
         self._codec: Codec | None = None
         self._last: _Step | None = None
+        self._shown: tuple[Int4Handle, Int4Handle] | None = None
 
     def __copy__(self) -> Self:
         """As deepcopy: two caches that shared one `KVBuffers` would write over each other."""
@@ -88,6 +91,7 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
     def state(self) -> tuple[Any, ...]:
         """Everything a saved cache needs; arrays are as allocated, and only their first `rows` rows mean something."""
         self._settle()
+        self._shown = None  # it holds the exact rows of a chunk
         return (
             *self.buffers.share(self.rows),
             self.offset,
@@ -142,7 +146,7 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
     def trim(self, n: int) -> int:
         """Forget the last `n` tokens; returns how many were forgotten. Right only while `is_trimmable`."""
         self._settle()
-        self._last = None
+        self._last = self._shown = None
         n = min(self.offset, n)
         self.offset -= n
         return n
@@ -150,10 +154,24 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[Int4Handle, Int4Handle]:
         """Take new tokens and return handles to all that can be seen. Shapes: `[B, Hk, L, D]` each."""
         self._settle()
+        self._shown = None
         self._check(keys, values)
         if keys.shape[2] > (1 if self.window else MAX_QUERIES):
             self._last = None
-            return self._add_chunk(keys, values)
+            self._shown = self._add_chunk(keys, values)
+        else:
+            self._shown = self._add_step(keys, values)
+        self.awaited = True
+        return self._shown
+
+    def keys_and_values(self) -> tuple[Int4Handle, Int4Handle]:
+        """Return once more what `update_and_fetch` returned last, for a layer that shares another's cache."""
+        if self._shown is None:
+            raise Int4NotServedError(self.layer, "the model reads its cache without adding to it")
+        return self._shown
+
+    def _add_step(self, keys: mx.array, values: mx.array) -> tuple[Int4Handle, Int4Handle]:
+        """Take new tokens, to be coded when they are attended to."""
         step = self._last = _Step(keys, values, self.offset)
         self.offset += keys.shape[2]
 
@@ -185,7 +203,7 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
     def _attend_step(self, step: _Step, queries: mx.array, scale: float, mask: mx.array | str | None) -> mx.array:
         if step is not self._last:
             raise Int4NotServedError(self.layer, "the model attends to what its cache held before")
-        self.attended += 1
+        self._attended()
         heads = step.keys.shape[:2]
         capacity = self._capacity_for(self.offset)
         self.plain_reason = (
@@ -208,7 +226,7 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
         keys, values = mx.depends([keys, values], list(stored))
 
         def attend(queries: mx.array, scale: float, mask: mx.array | str | None) -> mx.array:
-            self.attended += 1
+            self._attended()
             all_keys, all_values = keys, values
             if history[0].shape[3]:
                 # Likewise, MLX may dequantize many layers' histories before the first one is needed.
@@ -220,6 +238,10 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
             return result
 
         return attend
+
+    def _attended(self) -> None:
+        self.attended += 1
+        self.awaited = False
 
     def _check(self, keys: mx.array, values: mx.array) -> None:
         if keys.shape != values.shape:

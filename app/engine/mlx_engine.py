@@ -13,17 +13,23 @@ from mlx_lm.generate import generate_step, wired_limit
 from mlx_lm.sample_utils import make_sampler
 
 from app.chat.figures import CacheFigures, MachineFacts, ReplyFigures
+from app.chat.model_name import model_name
 from app.chat.options import Sampling
 from app.engine.cache_figures import cache_figures
 from app.engine.cache_plan import make_caches
 from app.engine.conversation_cache import ConversationCache, ConversationCaches
+from app.engine.estimate import config_needs, folder_needs
+from app.engine.fit import prefill_chunk, require_fit
 from app.engine.machine import machine_facts, memory_figures
-from app.engine.model_folder import Calibrating, OpenModel, open_model, read_config
+from app.engine.model_files import read_config
+from app.engine.model_folder import Calibrating, OpenModel, open_model
 from app.engine.prompt import prompt_tokens
 from app.engine.protocol import (
     Counted,
     CountTokens,
     Emit,
+    Estimate,
+    Estimated,
     Finished,
     Generate,
     Load,
@@ -68,6 +74,9 @@ class MlxEngine:
         read_config(path)  # most mistakes end here, before anything is given up
         mx.set_cache_limit(_POOL_LIMIT_BYTES)
         opening = _Opening(request.request_id, emit, cancelled)
+        if not request.anyway:
+            opening.step("Finding out what it takes")
+            require_fit(folder_needs(path), model_name(path), request.cache_mode, request.group_size)
         before = self._open.facts.path if self._open is not None else None
         self._drop_model()
         try:
@@ -80,6 +89,11 @@ class MlxEngine:
         assert self._open is not None
         emit(Loaded(request.request_id, self._open.facts))
 
+    def estimate(self, request: Estimate, emit: Emit) -> None:
+        """Build a model's graph without reading a weight. Raises NibbleError where that cannot be done."""
+        needs = folder_needs(Path(request.path).expanduser()) if request.path else config_needs(request.config)
+        emit(Estimated(request.request_id, needs))
+
     def generate(self, request: Generate, emit: Emit, cancelled: Callable[[], bool]) -> None:
         """Write a reply. Raises NibbleError where no model is open or the conversation does not fit."""
         begun = time.perf_counter()
@@ -87,6 +101,11 @@ class MlxEngine:
             raise NibbleError("No model is open.", "Choose a model first.")
         options = request.options
         prompt = prompt_tokens(self._open.tokenizer, request.messages, options.system_prompt)
+        if max(prompt, default=0) >= self._open.vocabulary:
+            raise NibbleError(
+                f"The tokenizer makes a token of this conversation that {self._open.facts.name} does not know.",
+                "Leave out special words such as those for pictures, or fetch the model's tokenizer again.",
+            )
         limit = self._open.facts.context_limit_tokens
         if len(prompt) >= limit:
             raise NibbleError(
@@ -259,8 +278,7 @@ class _Reply:
             max_tokens=self.most_tokens,
             sampler=_sampler(self.request.options.sampling),
             prompt_cache=self.cache.caches,
-            # A request to stop is seen between chunks: they take about as long on either device.
-            prefill_step_size=128 if dispatch.backend() == "cpu" else 512,
+            prefill_step_size=prefill_chunk(dispatch.backend()),
             prompt_progress_callback=self._on_prefill,
         )
         next_progress = 0.0

@@ -1,7 +1,10 @@
-"""Opening a model folder in mlx-lm's format; every way in which that can fail has its own sentence."""
+"""Opening a model folder in mlx-lm's format; every way in which that can fail has its own sentence.
 
-import json
+What can be seen without loading is looked at in `model_files`.
+"""
+
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,17 +12,21 @@ from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
+from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import dequantize_model, get_total_parameters, load_model, load_tokenizer
 from transformers.utils import logging as transformers_logging
 
 from app.chat.figures import ModelFacts
+from app.chat.model_name import model_name
 from app.chat.options import GROUP_SIZES, CacheMode
 from app.engine import attention_patch
 from app.engine.cache_growth import outlook_of
 from app.engine.cache_plan import CachePlan, make_caches, plan_cache
 from app.engine.calibration import POSITIONS, Calibration, CalibrationStoppedError, calibrate, start
 from app.engine.calibration_store import CalibrationStore, fingerprint
-from app.engine.machine import machine_facts
+from app.engine.fit import expanded_bytes, has_half_scales, with_work
+from app.engine.model_files import read_config, short
+from app.engine.prompt import template_fault
 from app.errors import NibbleError
 from app.resources import calibration_text_path
 from kernels import dispatch
@@ -27,8 +34,17 @@ from kernels.reference import MAX_QUERIES
 
 _log = logging.getLogger(__name__)
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "*.tiktoken", "vocab.json", "vocab.txt")
+_FIRST_TOKENS = (2 * MAX_QUERIES, 2 * MAX_QUERIES, 1)
+"""Two chunks, of which the second meets a history, and a decode step."""
+_FEW_UNKNOWN = 0.01
+"""Share of a tokenizer's tokens that a model need not know: some have a few for pictures, which no text contains."""
 _DEFAULT_CONTEXT_TOKENS = 4096
+_MISFITS = {
+    r"Missing (\d+) parameters: \s*([^\s,]+)": r"\1 tensors are missing, such as \2",
+    r"Received (\d+) parameters not in model: \s*([^\s,]+?)[.,]?(\s|$)": r"\1 tensors have no place in it, such as \2",
+    r"Expected shape (\(.*?\)) but received shape (\(.*?\)) for parameter (\S+)": r"\3 should be \1 and is \2",
+}
+"""What MLX says of weights that do not fit, and how to say it."""
 _CONTEXT_KEYS = ("max_position_embeddings", "max_seq_len", "n_positions", "seq_length", "model_max_length")
 
 
@@ -41,6 +57,8 @@ class OpenModel:
     facts: ModelFacts
     plan: CachePlan
     """Which layers can be int4, after calibration has had its say."""
+    vocabulary: int
+    """Tokens that the model knows, from 0 on."""
     calibration: Calibration | None = None
     """The constants of its int4 caches; None for 0 and 1."""
 
@@ -67,20 +85,15 @@ def open_model(path: Path, progress: Callable[[str], None], calibrating: Calibra
     config = read_config(path)
     attention_patch.install()
     progress("Reading weights")
-    model, config = _load_weights(path, config)
+    model, config = load_weights(path, config)
     remarks = _prepare_for_cpu(model) if dispatch.backend() == "cpu" else ()
     progress("Reading the tokenizer")
-    transformers_logging.set_verbosity_error()  # it warns of long texts; the engine refuses them with its own sentence
-    try:
-        tokenizer = load_tokenizer(path, eos_token_ids=config.get("eos_token_id"))
-    except Exception as error:
-        raise NibbleError(
-            f"The tokenizer in {path} cannot be read: {_short(error)}",
-            "Fetch tokenizer.json and tokenizer_config.json of this model again.",
-        ) from error
+    tokenizer = _load_tokenizer(path, config)
     progress("Trying the int4 cache")
+    vocabulary = _try_model(path, model)
+    tokenizer_remarks = _try_tokenizer(path, tokenizer, vocabulary)
     plan = plan_cache(model)
-    positions = min(POSITIONS, _context_limit(config))
+    positions = min(POSITIONS, context_limit(config))
     calibration = (
         start(model, plan, positions)
         if calibrating is None
@@ -88,89 +101,76 @@ def open_model(path: Path, progress: Callable[[str], None], calibrating: Calibra
     )
     plan = plan.calibrated(calibration)
     progress("Warming up")
-    _warm_up(model, plan, calibration)
+    plan = _warm_up(model, plan, calibration)
     weights = list(_weights(model).values())
     facts = ModelFacts(
-        name=path.name,
+        name=model_name(path),
         path=str(path),
         architecture=str(config.get("model_type", "")),
         parameters=int(get_total_parameters(model)),
         weight_bytes=sum(w.nbytes for w in weights) + calibration.nbytes,
         layers=len(plan.reasons),
-        context_limit_tokens=_context_limit(config),
+        context_limit_tokens=context_limit(config),
         compute_dtype=_compute_dtype(weights),
         int4_layers=plan.int4_layers,
         notes=plan.notes,
-        remarks=(*remarks, *calibration.remarks),
-        outlook=outlook_of(model, plan, calibration),
+        remarks=(*remarks, *tokenizer_remarks, *calibration.remarks),
+        outlook=with_work(outlook_of(model, plan, calibration), model, config, dispatch.backend()),
     )
-    return OpenModel(model, tokenizer, facts, plan, calibration)
+    return OpenModel(model, tokenizer, facts, plan, vocabulary, calibration)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Return a model folder's config.json after looking for what else must be there. Raises NibbleError."""
-    if not path.is_dir():
-        raise NibbleError(f"There is no folder {path}.", "Choose a folder that holds a model in mlx-lm's format.")
-    file = path / "config.json"
-    if not file.is_file():
-        raise NibbleError(
-            f"{path} holds no config.json, so it is no model folder.",
-            "Choose the folder that holds config.json and the .safetensors files.",
-        )
+def load_weights(path: Path, config: dict[str, Any], *, lazy: bool = False) -> tuple[Any, dict[str, Any]]:
+    """Return the model and its config; where `lazy`, its weights have shapes and are not read yet.
+
+    Raises NibbleError.
+    """
+    architecture = config["model_type"]
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise NibbleError(f"{file} cannot be read: {_short(error)}", "Fetch this model again.") from error
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise NibbleError(f"{file} names no model_type.", "Fetch this model again.")
-    if config.get("model_file") is not None:
+        model, config = load_model(path, lazy=lazy)
+    except SystemExit as error:
+        # Some of mlx-lm's modules end the process where a package is missing.
         raise NibbleError(
-            f"{path} wants to run Python code of its own ({config['model_file']}), which Nibble never does.",
-            "Choose a model of an architecture that mlx-lm knows.",
-        )
-    if not any(path.glob("model*.safetensors")):
-        raise NibbleError(
-            f"{path} holds no weights (model*.safetensors).", "Finish the download, or choose another folder."
-        )
-    if not any(any(path.glob(name)) for name in _TOKENIZER_FILES):
-        raise NibbleError(
-            f"{path} holds no tokenizer (tokenizer.json).", "Finish the download, or choose another folder."
-        )
-    return config
-
-
-def _load_weights(path: Path, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    try:
-        model, config = load_model(path)
-    except ValueError as error:
-        if "not supported" in str(error):
-            raise NibbleError(
-                f"mlx-lm does not know the architecture {config['model_type']!r}.", "Choose another model."
-            ) from error
-        raise NibbleError(
-            f"The weights in {path} do not fit its config.json: {_short(error)}", "Fetch this model again."
+            f"mlx-lm's {architecture!r} models need a Python package that Nibble does not have.",
+            "Choose another model.",
         ) from error
-    except (TypeError, KeyError, AttributeError) as error:
-        raise NibbleError(
-            f"The config.json in {path} does not describe a {config['model_type']!r} model: {_short(error)}",
-            "Fetch this model again.",
-        ) from error
-    except (RuntimeError, OSError) as error:
-        raise NibbleError(
-            f"The weights in {path} cannot be read: {_short(error)}",
-            "A file may be cut short or missing: fetch this model again.",
-        ) from error
+    except Exception as error:
+        raise _why_not_loaded(path, architecture, error) from error
     return model, config
+
+
+def _why_not_loaded(path: Path, architecture: str, error: Exception) -> NibbleError:
+    text = str(error)
+    if (isinstance(error, ValueError) and f"Model type {architecture}" in text) or (
+        isinstance(error, AttributeError) and error.name in ("Model", "ModelArgs")
+    ):
+        return NibbleError(f"mlx-lm does not know the architecture {architecture!r}.", "Choose another model.")
+    for pattern, sentence in _MISFITS.items():
+        if found := re.match(pattern, text):
+            return NibbleError(
+                f"The weights in {path} are not those of the {architecture!r} model that its config.json describes: "
+                f"{found.expand(sentence)}.",
+                "Files of two models may be mixed: fetch this model again.",
+            )
+    if isinstance(error, RuntimeError | OSError):
+        if "alloc" in text.lower():
+            return NibbleError(f"There is not enough memory to open {path.name}.", "Choose a smaller model.")
+        return NibbleError(
+            f"The weights in {path} cannot be read: {short(error)}",
+            "A file may be cut short or missing: fetch this model again.",
+        )
+    return NibbleError(
+        f"The config.json in {path} does not describe a {architecture!r} model that mlx-lm can build: "
+        f"{type(error).__name__}: {short(error)}",
+        "Fetch this model again.",
+    )
 
 
 def _prepare_for_cpu(model: Any) -> tuple[str, ...]:
     """Expand 16-bit quantized weights: MLX multiplies them on a CPU some ten times slower than plain ones."""
-    weights = _weights(model)
-    scales = [w for name, w in weights.items() if name.endswith(".scales") and w.dtype in (mx.bfloat16, mx.float16)]
-    if not scales:
+    if not has_half_scales(model):
         return ()
-    expanded_bytes = 2 * int(get_total_parameters(model))
-    if expanded_bytes > machine_facts().memory_bytes // 2:
+    if not expanded_bytes(model, "cpu"):
         return ("Slow here: MLX has no fast path for quantized 16-bit weights on this processor.",)
     dequantize_model(model)
     mx.eval(_weights(model))
@@ -195,12 +195,12 @@ def _calibration(
         return _without(model, plan, positions, "was skipped; it will be offered again when the model is next opened.")
     except Exception as error:
         _log.warning("calibration failed", exc_info=True)
-        return _without(model, plan, positions, f"failed ({_short(error)}).")
+        return _without(model, plan, positions, f"failed ({short(error)}).")
     try:
         store.save(model_id, text, made)
     except (OSError, RuntimeError) as error:
         _log.warning("the calibration could not be kept", exc_info=True)
-        remark = f"The calibration could not be kept ({_short(error)}): it will be made again next time."
+        remark = f"The calibration could not be kept ({short(error)}): it will be made again next time."
         return replace(made, remarks=(*made.remarks, remark))
     return made
 
@@ -210,20 +210,84 @@ def _without(model: Any, plan: CachePlan, positions: int, why: str) -> Calibrati
     return replace(start(model, plan, positions), remarks=(remark,))
 
 
-def _warm_up(model: Any, plan: CachePlan, calibration: Calibration) -> None:
-    """Run a few tokens in every mode: the first use compiles kernels, and no reply should pay for that."""
-    for mode, group_size in [(CacheMode.FP16, GROUP_SIZES[0]), *((CacheMode.INT4, g) for g in GROUP_SIZES)]:
-        caches = make_caches(model, plan, mode, group_size, calibration)
-        for tokens in (2 * MAX_QUERIES, 2 * MAX_QUERIES, 1):
-            mx.eval(model(mx.zeros((1, tokens), mx.int32), cache=caches))
+def _load_tokenizer(path: Path, config: dict[str, Any]) -> Any:
+    transformers_logging.set_verbosity_error()  # it warns of long texts; the engine refuses them with its own sentence
+    try:
+        # Left to itself, transformers asks on stdin whether to run a tokenizer's own code.
+        return load_tokenizer(path, {"trust_remote_code": False}, eos_token_ids=config.get("eos_token_id"))
+    except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise NibbleError(
+                f"The tokenizer in {path} wants to run Python code of its own, which Nibble never does.",
+                "Choose this model with a tokenizer.json, or another model.",
+            ) from error
+        raise NibbleError(
+            f"The tokenizer in {path} cannot be read: {short(error)}",
+            "Fetch tokenizer.json and tokenizer_config.json of this model again.",
+        ) from error
+
+
+def _try_model(path: Path, model: Any) -> int:
+    """Run a few tokens as mlx-lm does; returns how many tokens the model knows. Raises NibbleError."""
+    caches = make_prompt_cache(model)
+    try:
+        for tokens in _FIRST_TOKENS:
+            logits = model(mx.zeros((1, tokens), mx.int32), cache=caches)
+            mx.eval(logits)
+    except Exception as error:
+        _log.warning("mlx-lm cannot run %s", path, exc_info=True)
+        raise NibbleError(f"mlx-lm cannot run {path.name} here: {short(error)}", "Choose another model.") from error
     mx.clear_cache()
+    return int(logits.shape[-1])
+
+
+def _try_tokenizer(path: Path, tokenizer: Any, vocabulary: int) -> tuple[str, ...]:
+    """Return what is to be said of a tokenizer. Raises NibbleError where it is another model's."""
+    known = int(tokenizer.vocab_size)
+    if known - vocabulary > known * _FEW_UNKNOWN:
+        raise NibbleError(
+            f"The tokenizer in {path} has {known:,} tokens, the model knows {vocabulary:,}: it is another model's.",
+            "Fetch tokenizer.json and tokenizer_config.json of this model again.",
+        )
+    remarks = []
+    if known < vocabulary // 2:
+        remarks.append(
+            f"The tokenizer has {known:,} tokens, the model knows {vocabulary:,}: it may be another model's."
+        )
+    if not tokenizer.has_chat_template:
+        remarks.append("This model has no chat template: it reads the plain texts, each after its speaker's name.")
+    elif fault := template_fault(tokenizer):
+        tokenizer.has_chat_template = False
+        remarks.append(
+            f"This model's chat template fails ({fault}): it reads the plain texts, each after its speaker's name."
+        )
+    return tuple(remarks)
+
+
+def _warm_up(model: Any, plan: CachePlan, calibration: Calibration) -> CachePlan:
+    """Run a few tokens in int4: the first use compiles kernels, and no reply should pay for that.
+
+    Returns the plan, without int4 where that fails: a model that runs in fp16 stays usable.
+    """
+    try:
+        for group_size in GROUP_SIZES:
+            caches = make_caches(model, plan, CacheMode.INT4, group_size, calibration)
+            for tokens in _FIRST_TOKENS:
+                mx.eval(model(mx.zeros((1, tokens), mx.int32), cache=caches))
+    except Exception as error:
+        _log.warning("int4 failed while warming up", exc_info=True)
+        return CachePlan(tuple(r or f"its first tokens failed in int4 ({short(error)})" for r in plan.reasons))
+    finally:
+        mx.clear_cache()
+    return plan
 
 
 def _weights(model: Any) -> dict[str, mx.array]:
     return dict(tree_flatten(model.parameters()))
 
 
-def _context_limit(config: dict[str, Any]) -> int:
+def context_limit(config: dict[str, Any]) -> int:
+    """Return the most tokens that a model reads, by its config.json; 4096 where that says nothing."""
     text = config.get("text_config")
     for source in (config, text if isinstance(text, dict) else {}):
         for key in _CONTEXT_KEYS:
@@ -235,9 +299,3 @@ def _context_limit(config: dict[str, Any]) -> int:
 def _compute_dtype(weights: list[mx.array]) -> str:
     floats = [w.dtype for w in weights if mx.issubdtype(w.dtype, mx.floating)]
     return str(max(set(floats), key=floats.count)).rpartition(".")[2] if floats else ""
-
-
-def _short(error: BaseException) -> str:
-    """Return the first line of an error's text, cut to a readable length."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return line if len(line) <= 200 else line[:199] + "…"

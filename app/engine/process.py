@@ -21,6 +21,7 @@ from app.engine.protocol import (
     Cancel,
     CountTokens,
     Engine,
+    Estimate,
     Event,
     Failed,
     Forget,
@@ -32,7 +33,7 @@ from app.engine.protocol import (
     decode_request,
     encode,
 )
-from app.errors import NibbleError
+from app.errors import NibbleError, OverridableError
 from app.paths import default_paths
 
 
@@ -64,7 +65,7 @@ def _factory(kind: EngineKind) -> Callable[[], Engine]:
 class _Job:
     """A request that is answered, waiting or running."""
 
-    request: Load | Generate | Measure | CountTokens
+    request: Load | Estimate | Generate | Measure | CountTokens
     cancelled: bool = False
 
 
@@ -101,6 +102,8 @@ class EngineServer:
         match item:
             case _Job(request=Load() as load):
                 self._guard(load.request_id, lambda: engine.load(load, self._emit, self._is_cancelled(item)))
+            case _Job(request=Estimate() as estimate):
+                self._guard(estimate.request_id, lambda: engine.estimate(estimate, self._emit))
             case _Job(request=Generate() as generate):
                 self._guard(
                     generate.request_id, lambda: engine.generate(generate, self._emit, self._is_cancelled(item))
@@ -121,7 +124,8 @@ class EngineServer:
         try:
             call()
         except NibbleError as error:
-            self._emit(Failed(request_id, error.message, error.hint))
+            can_override = isinstance(error, OverridableError)
+            self._emit(Failed(request_id, error.message, error.hint, can_override=can_override))
         except Exception as error:
             self._emit(
                 Failed(
@@ -165,7 +169,7 @@ class EngineServer:
             self._queue.put(Failed("", message, hint))
             return
         match request:
-            case Load() | Generate() | Measure() | CountTokens():
+            case Load() | Estimate() | Generate() | Measure() | CountTokens():
                 job = self._jobs[request.request_id] = _Job(request)
                 self._queue.put(job)
             case Cancel(request_id):

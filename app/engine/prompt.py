@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import TemplateError
-
 from app.chat.message import Message, Role
 from app.errors import NibbleError
 
@@ -29,6 +27,15 @@ def prompt_tokens(tokenizer: Any, messages: Sequence[Message], system_prompt: st
         return _templated(tokenizer, _merged(turns, system_prompt))
 
 
+def template_fault(tokenizer: Any) -> str:
+    """Return why the model's chat template fails on the shortest conversation; "" where it does not."""
+    try:
+        _templated(tokenizer, [{"role": Role.USER.value, "content": "Hello"}])
+    except NibbleError as error:
+        return str(error.__cause__)
+    return ""
+
+
 def _merged(turns: list[dict[str, str]], system_prompt: str) -> list[dict[str, str]]:
     if not system_prompt:
         return turns
@@ -39,7 +46,9 @@ def _merged(turns: list[dict[str, str]], system_prompt: str) -> list[dict[str, s
 def _templated(tokenizer: Any, turns: list[dict[str, str]]) -> list[int]:
     try:
         return list(tokenizer.apply_chat_template(turns, add_generation_prompt=True))
-    except (TemplateError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:
+        # A template is a program, and not ours.
         raise NibbleError(
-            f"This model's chat template failed: {error}", "Its tokenizer_config.json may be damaged: fetch it again."
+            f"This model's chat template refused the conversation: {error}",
+            "Start a new chat, or change the last message.",
         ) from error

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.chat.figures import CacheFigures, MachineFacts, MemoryFigures, ModelFacts, ReplyFigures
+from app.chat.fit import ModelNeeds
 from app.chat.lines import decode_line, encode_line
 from app.chat.message import Message
-from app.chat.options import ChatOptions
+from app.chat.options import CacheMode, ChatOptions
 from app.chat.quality import Effort, QualityReport, TextSource
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 
 # Requests
@@ -27,10 +28,29 @@ class Load:
 
     Answered by Loading*, then Loaded; or by Failed, also when cancelled: the model that was open before stays open.
     A Cancel during the step "Calibrating" skips that step alone: the model opens, and a remark says so.
+
+    A model that leaves no room for a chat in `cache_mode` is refused before its weights are read (Failed with
+    `can_override`), unless it is to be opened `anyway`.
     """
 
     request_id: str
     path: str
+    anyway: bool = False
+    cache_mode: CacheMode = CacheMode.INT4
+    group_size: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Say what a model will take on this machine. Answered by Estimated or Failed; the open model stays as it is.
+
+    It stands in the folder `path`; where that is "" it is not here, and `config` is its config.json, as far as sizes
+    depend on it.
+    """
+
+    request_id: str
+    path: str
+    config: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +107,7 @@ class Quit:
     """Finish: cancel what runs, free the model, exit 0. The end of stdin means the same."""
 
 
-Request = Load | Generate | Measure | CountTokens | Cancel | Forget | Quit
+Request = Load | Estimate | Generate | Measure | CountTokens | Cancel | Forget | Quit
 
 
 # Events
@@ -190,19 +210,42 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimated:
+    """What the model of an Estimate will take."""
+
+    request_id: str
+    needs: ModelNeeds
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A request came to nothing. `hint` says what a person can do; `detail` is a traceback where it is our defect.
 
-    `request_id` is "" where the request itself could not be read.
+    `request_id` is "" where the request itself could not be read. With `can_override` a Load may be asked for again,
+    `anyway`.
     """
 
     request_id: str
     message: str
     hint: str = ""
     detail: str = ""
+    can_override: bool = False
 
 
-Event = Ready | Loading | Loaded | Prefill | Token | Progress | Finished | Measuring | Measured | Counted | Failed
+Event = (
+    Ready
+    | Loading
+    | Loaded
+    | Estimated
+    | Prefill
+    | Token
+    | Progress
+    | Finished
+    | Measuring
+    | Measured
+    | Counted
+    | Failed
+)
 
 Emit = Callable[[Event], None]
 
@@ -219,6 +262,9 @@ class Engine(Protocol):
 
     def load(self, request: Load, emit: Emit, cancelled: Callable[[], bool]) -> None:
         """Open a model; emits Loading*, then Loaded."""
+
+    def estimate(self, request: Estimate, emit: Emit) -> None:
+        """Say what a model will take; emits Estimated."""
 
     def generate(self, request: Generate, emit: Emit, cancelled: Callable[[], bool]) -> None:
         """Write a reply; emits Prefill*, Token* and Progress*, then Finished (also when cancelled)."""

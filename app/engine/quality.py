@@ -31,6 +31,7 @@ from app.engine.codings import (
     plain_variants,
     uncalibrated_variant,
 )
+from app.engine.layer_cache import kv_part
 from app.engine.machine import machine_facts
 from app.engine.model_folder import OpenModel
 from app.engine.quality_text import QualityText, windows_of
@@ -259,9 +260,10 @@ def _bits_per_value(caches: list[Any], codings: Sequence[PricedCoding | None], c
     values, bits = 0, 0.0
     for cache, coding, counts in zip(caches, codings, coded, strict=True):
         if counts:
-            _, heads, _, dim = cache.keys.shape
+            keys = kv_part(cache).keys
+            _, heads, _, dim = keys.shape
             values += heads * dim
-            bits += heads * dim * (coding.bits_per_value(dim) if coding else 8 * cache.keys.dtype.size)
+            bits += heads * dim * (coding.bits_per_value(dim) if coding else 8 * keys.dtype.size)
     return bits / values
 
 

@@ -56,7 +56,8 @@ def kl_of_layers(
     found: dict[int, float] = {}
     for layer, reason in enumerate(reasons):
         if not reason:
-            gap = right - log_probabilities(layer)
+            # A token that the model rules out has no part in KL; -inf less -inf would be no number.
+            gap = mx.where(right > -math.inf, right - log_probabilities(layer), 0)
             nats: Any = (mx.exp(right) * gap).sum(axis=-1).mean().item()
             found[layer] = float(nats) if math.isfinite(nats) else math.inf
     return found

@@ -7,6 +7,7 @@ import mlx.core as mx
 from mlx_lm.models import cache as mlx_lm_cache
 
 from app.engine.int4_handle import Int4Handle
+from app.engine.layer_cache import kv_part, with_kv_part
 
 Rows = Callable[[mx.array, mx.array], tuple[mx.array, mx.array]]
 """What happens to the keys and values of a window, `[1, Hk, L, D]` each, before attention gets them."""
@@ -43,7 +44,12 @@ class WindowCache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
             return result
 
         handle = Int4Handle(self.layer, attend, keys.shape, keys.dtype)
-        return handle, handle
+        self._shown = handle, handle
+        return self._shown
+
+    def keys_and_values(self) -> tuple[Int4Handle, Int4Handle]:
+        """Return once more what `update_and_fetch` returned, for a layer that shares another's cache."""
+        return self._shown
 
     def make_mask(self, N: int, return_array: bool = False, window_size: int | None = None) -> mx.array | str | None:
         """Return the mask of the window's `N` tokens, before which there are none."""
@@ -69,12 +75,18 @@ def window_caches(
 ) -> list[Any]:
     """Return a prompt cache for one window: `WindowCache` with `rows(layer)` where there is no reason against int4.
 
-    Layers with a reason get the cache that mlx-lm made for them. `plan_cache` has put the attention in place that
-    takes handles, and found out which layers' attention goes there.
+    Layers with a reason get the cache that mlx-lm made for them, and so does what a layer has beside its keys and
+    values. `plan_cache` has put the attention in place that takes handles, and found out which layers' attention goes
+    there.
     """
+    stock = mlx_lm_cache.make_prompt_cache(model)
     return [
-        cache if reason else WindowCache(layer, rows(layer), queries(layer), offset, getattr(cache, "max_size", None))
-        for layer, (cache, reason) in enumerate(zip(mlx_lm_cache.make_prompt_cache(model), reasons, strict=True))
+        entry
+        if reason
+        else with_kv_part(
+            entry, WindowCache(layer, rows(layer), queries(layer), offset, getattr(kv_part(entry), "max_size", None))
+        )
+        for layer, (entry, reason) in enumerate(zip(stock, reasons, strict=True))
     ]
 
 

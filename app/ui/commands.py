@@ -18,6 +18,7 @@ from app.ui.about_dialog import AboutDialog
 from app.ui.compare_window import CompareWindow
 from app.ui.composer import Composer
 from app.ui.controls import NoticeBar
+from app.ui.models_window import ModelsWindow
 from app.ui.options_dialog import OptionsDialog
 from app.ui.quality_window import QualityWindow
 from app.ui.settings_dialog import SettingsDialog
@@ -48,6 +49,32 @@ class Commands(QObject):
     def open_model(self) -> None:
         """Ask for a model folder and open it."""
         prompts.ask_folder(self._window, self._models.session.load_model)
+
+    def get_model(self) -> None:
+        """Lead from the starter to a model that gives real answers: to the list of models."""
+        self.show_models()
+
+    def show_models(self) -> None:
+        """Open the list of models, or bring it to the front."""
+        for dialog in self._beside:
+            if isinstance(dialog, ModelsWindow):
+                dialog.raise_()
+                dialog.activateWindow()
+                return
+        window = ModelsWindow(self._models.catalogue, self._window)
+        window.open_asked.connect(self._models.session.load_model)
+        window.open_asked.connect(self._window.activateWindow)
+        window.folder_asked.connect(self.open_model)
+        self._show(window)
+
+    def offer_anyway(self, path: str, message: str, hint: str) -> None:
+        """Say why a model was not opened, and offer to open it all the same, for this time."""
+
+        def load() -> None:
+            self._models.session.stop()
+            self._models.model.load(path, anyway=True)
+
+        prompts.confirm(self._window, "fit_dialog", message, hint, "Open Anyway", load)
 
     def export(self) -> None:
         """Ask where to, then write the session's figures."""

@@ -154,7 +154,9 @@ class MainWindow(QMainWindow):
         self._models.stats.failed.connect(self.notice.show_notice)
         self._models.model.changed.connect(self._enable_actions)
         self._models.model.changed.connect(self._show_outlook)
+        self._models.model.changed.connect(self._show_empty_state)
         self._models.model.failed.connect(self._show_load_failure)
+        self._models.model.refused.connect(self.commands.offer_anyway)
         self._models.model.opened.connect(self._forget_load_failure)
         self._models.settings.changed.connect(self._show_panel)
         attachments = self._models.attachments
@@ -180,7 +182,9 @@ class MainWindow(QMainWindow):
         self.header.cache.chosen.connect(self._set_cache_mode)
         self.header.options_asked.connect(commands.show_options)
         self.header.panel_toggle.clicked.connect(self._set_panel)
-        self.starter_note.folder_asked.connect(commands.open_model)
+        self.header.picker.model_wanted.connect(commands.get_model)
+        self.starter_note.model_wanted.connect(commands.get_model)
+        self.empty_state.model_wanted.connect(commands.get_model)
         self.empty_state.folder_asked.connect(commands.open_model)
         self.empty_state.restart_asked.connect(self._restart)
         self.empty_state.suggestion_chosen.connect(self.composer.write)
@@ -200,6 +204,7 @@ class MainWindow(QMainWindow):
         pairs: list[tuple[object, Callable[[], object]]] = [
             (actions.new_chat, self._new_chat),
             (actions.open_model, commands.open_model),
+            (actions.models, commands.show_models),
             (actions.token, commands.show_token),
             (actions.export, commands.export),
             (actions.close, self.close),
@@ -334,11 +339,14 @@ class MainWindow(QMainWindow):
 
     def _show_state(self, state: ChatState) -> None:
         self.composer.set_abilities(can_send=state is ChatState.IDLE, can_stop=state in _STOPPABLE)
-        self.empty_state.show_state(state)
+        self._show_empty_state()
         self.notice.set_engine_down(state is ChatState.FAILED)
         self._enable_actions()
         if (words := _ANNOUNCED.get(state)) is not None:
             QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, words))
+
+    def _show_empty_state(self) -> None:
+        self.empty_state.show_state(self._session.state, is_starter=self._models.model.is_starter)
 
     def _show_panel(self) -> None:
         shown = self._models.settings.settings.show_panel

@@ -14,6 +14,7 @@ class Actions:
 
     new_chat: QAction
     open_model: QAction
+    models: QAction
     token: QAction
     export: QAction
     close: QAction
@@ -76,6 +77,7 @@ def build_menus(window: QMainWindow) -> Actions:
     file = menu("file", "File")
     new_chat = command(file, "new_chat", "New Chat", standard.New)
     open_model = command(file, "open_model", "Open Model Folder…", standard.Open)
+    models = command(file, "models", "Models…", "Ctrl+Shift+O")
     token = command(file, "token", "Hugging Face Access Token…")
     file.addSeparator()
     export = command(file, "export", "Export Session Stats…", "Ctrl+Shift+E")
@@ -136,6 +138,7 @@ def build_menus(window: QMainWindow) -> Actions:
     return Actions(
         new_chat=new_chat,
         open_model=open_model,
+        models=models,
         token=token,
         export=export,
         close=close,

@@ -11,6 +11,7 @@ from app.viewmodels.deletions import Deletions
 from app.viewmodels.downloads import Downloads
 from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.hub_token import HubToken
+from app.viewmodels.model_list import ModelList
 from app.viewmodels.open_model import OpenModel
 from app.viewmodels.session_stats import SessionStats
 from app.viewmodels.settings_model import SettingsModel
@@ -24,6 +25,7 @@ class Models:
 
     engine: EngineClient
     model: OpenModel
+    catalogue: ModelList
     session: ChatSession
     course: CacheCourse
     conversations: ConversationList

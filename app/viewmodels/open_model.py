@@ -5,6 +5,7 @@ from pathlib import Path
 from PySide6.QtCore import QObject, Signal
 
 from app.chat.figures import ModelFacts
+from app.chat.model_name import model_name
 from app.engine.protocol import Cancel, Failed, Load, Loaded, Loading
 from app.errors import NibbleError
 from app.viewmodels.engine_client import EngineClient
@@ -23,6 +24,9 @@ class OpenModel(QObject):
     """A model was opened."""
     failed = Signal(str, str, str)
     """The model could not be opened: message, hint, detail. Not told of one that was stopped."""
+
+    refused = Signal(str, str, str)
+    """A model was not opened as it does not fit: its path, message, hint. It can be loaded `anyway`."""
 
     def __init__(
         self, engine: EngineClient, settings: SettingsModel, starter_path: Path, parent: QObject | None = None
@@ -69,7 +73,7 @@ class OpenModel(QObject):
     @property
     def title(self) -> str:
         """What to call the model before its own name is known."""
-        return Path(self._path).name if self._path else "Starter"
+        return model_name(Path(self._path)) if self._path else "Starter"
 
     @property
     def progress(self) -> str:
@@ -89,8 +93,8 @@ class OpenModel(QObject):
         self._engine.restart()
         self.load(self._path)
 
-    def load(self, path: str) -> None:
-        """Open the model folder at `path`."""
+    def load(self, path: str, *, anyway: bool = False) -> None:
+        """Open the model folder at `path`, where a new chat fits in memory with it, or `anyway`."""
         if self._engine_is_down:
             self._engine_is_down = False
             self._engine.restart()
@@ -98,7 +102,9 @@ class OpenModel(QObject):
         self._step = ""
         self._is_stopping = False
         self._request_id = self._engine.new_request_id()
-        self._engine.send(Load(self._request_id, path or str(self._starter_path)))
+        chat = self._settings.settings.chat
+        folder = path or str(self._starter_path)
+        self._engine.send(Load(self._request_id, folder, anyway, chat.cache_mode, chat.group_size))
         self.changed.emit()
 
     def cancel(self) -> None:
@@ -119,10 +125,13 @@ class OpenModel(QObject):
             self._request_id = ""
             self._open_path = self._path
             self._facts = event.model
-        elif isinstance(event, Failed):
+        asked = self._path
+        if isinstance(event, Failed):
             self._settle_on_open_model()
         self.changed.emit()
-        if isinstance(event, Failed) and not self._is_stopping:
+        if isinstance(event, Failed) and event.can_override and not self._is_stopping:
+            self.refused.emit(asked, event.message, event.hint)
+        elif isinstance(event, Failed) and not self._is_stopping:
             self.failed.emit(event.message, event.hint, event.detail)
         elif isinstance(event, Loaded):
             self.opened.emit()

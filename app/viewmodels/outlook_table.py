@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from app.chat.figures import ModelFacts
+from app.chat.options import CacheMode
 from app.chat.outlook import CacheGrowth, Outlook
 from app.viewmodels.panel_state import UNMEASURED, format_bytes
 
@@ -19,9 +20,9 @@ _AT = (
     "that stay fp16 count as fp16. 1 MB is 1,000,000 bytes."
 )
 _LONGEST = (
-    "Most tokens whose KV cache fits in memory beside the weights, and never more than the model's own limit of "
-    "{limit:,} tokens (config.json). Memory: {memory}, {source}, less {weights} of weights; work space and other "
-    "programs are not taken off. Computed, not tried."
+    "Most tokens whose KV cache and working set fit in memory beside the weights, and never more than the model's own "
+    "limit of {limit:,} tokens (config.json). Memory: {memory}, {source}, less {weights} of weights; the working set "
+    "is estimated from prefill chunk, widest layer and vocabulary; other programs are not counted. Computed, not tried."
 )
 
 
@@ -55,8 +56,8 @@ def outlook_table(facts: ModelFacts | None, group_size: int) -> OutlookTable:
     limit = facts.context_limit_tokens
     beyond = [n for n in LENGTHS if n > limit]
     rows = [_row_at(tokens, outlook, int4, limit) for tokens in LENGTHS]
-    budget_bytes = max(0, outlook.memory_bytes - facts.weight_bytes)
-    longest = [growth.longest(budget_bytes, limit) for growth in (int4, outlook.fp16)]
+    weight_bytes = facts.weight_bytes
+    longest = [outlook.longest(weight_bytes, limit, mode, group_size) for mode in (CacheMode.INT4, CacheMode.FP16)]
     tooltip = _LONGEST.format(
         limit=limit,
         memory=format_bytes(outlook.memory_bytes),
@@ -66,7 +67,10 @@ def outlook_table(facts: ModelFacts | None, group_size: int) -> OutlookTable:
     rows.append(OutlookRow("longest", LONGEST, _tokens(longest[0]), _tokens(longest[1]), tooltip))
     notes = [f"{BEYOND} More than this model's own limit of {limit:,} tokens."] if beyond else []
     if limit in longest:
-        alone = [_rounded(growth.longest(budget_bytes, MOST_TOKENS)) for growth in (int4, outlook.fp16)]
+        alone = [
+            _rounded(outlook.longest(weight_bytes, MOST_TOKENS, mode, group_size))
+            for mode in (CacheMode.INT4, CacheMode.FP16)
+        ]
         where = "both modes" if min(longest) == limit else "int4" if longest[0] == limit else "fp16"
         notes.append(
             f"In {where}, longest is the model's limit; memory alone would hold {alone[0]} tokens in int4, {alone[1]} "

@@ -156,7 +156,9 @@ class StatsTable(QAbstractTableModel):
         if role == Qt.ItemDataRole.DisplayRole:
             return column.shown(row)
         if role == SORT_ROLE:
-            return column.key(row)
+            key = column.key(row)
+            # Qt compares by the type of one side: beside an int of 32 bits a larger one would be cut to that.
+            return float(key) if isinstance(key, int) else key
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return _RIGHT if column.is_figure else _LEFT
         if role == Qt.ItemDataRole.ToolTipRole:

@@ -11,6 +11,7 @@ from app.chat.outlook import LayerGrowth
 from app.engine import cache_growth
 from app.engine.cache_growth import growth_of, outlook_of, probed_growth, usable_memory
 from app.engine.cache_plan import CachePlan, make_caches, plan_cache
+from app.engine.machine import machine_facts
 from tests.tiny_model import build_model
 
 
@@ -79,19 +80,11 @@ def test_states_are_counted_once_and_lists_are_opened() -> None:
     assert growth.bytes_at(257) - growth.bytes_at(256) == 256 * growth.token_bytes
 
 
-def test_the_longest_context_is_the_last_that_fits() -> None:
-    model = build_model("llama")
-    growth = probed_growth(model, make_caches(model, plan_cache(model), CacheMode.FP16, 32))
-    budget = growth.bytes_at(1024)
-    assert growth.longest(budget, 100_000) == 1024
-    assert growth.longest(budget - 1, 100_000) == 768
-    assert growth.longest(budget, 1000) == 1000
-    assert growth.longest(0, 1000) == 0
-
-
 def test_memory_is_metals_working_set_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_growth.mx.metal, "is_available", lambda: True)
     monkeypatch.setattr(cache_growth.mx, "device_info", lambda: {"max_recommended_working_set_size": 12_000})
     assert usable_memory() == (12_000, "the working set that Metal recommends for this GPU")
     monkeypatch.setattr(cache_growth.mx, "device_info", dict)
-    assert usable_memory()[1] == "this machine's physical memory"
+    size, source = usable_memory()
+    assert source == "three quarters of this machine's physical memory"
+    assert size == machine_facts().memory_bytes * 3 // 4

@@ -5,7 +5,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from mlx_lm.models import llama
-from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, RotatingKVCache
+from mlx_lm.models.cache import ArraysCache, CacheList, ChunkedKVCache, KVCache, RotatingKVCache
 
 from app.chat.figures import LayerNote
 from app.chat.options import CacheMode
@@ -34,11 +34,12 @@ def test_other_caches_stay_and_are_named(monkeypatch: pytest.MonkeyPatch) -> Non
     assert plan.notes == (LayerNote((1,), "its ring keeps the first tokens for good"),)
     assert plan.int4_layers == 2
     monkeypatch.setattr(
-        cache_plan, "make_prompt_cache", lambda _: [ArraysCache(2), CacheList(KVCache()), ArraysCache(2)]
+        cache_plan, "make_prompt_cache", lambda _: [ArraysCache(2), CacheList(KVCache(), KVCache()), ChunkedKVCache(8)]
     )
     assert plan_cache(model).notes == (
-        LayerNote((0, 2), "its state is no plain key/value cache (ArraysCache)"),
-        LayerNote((1,), "its state is no plain key/value cache (CacheList)"),
+        LayerNote((0,), "it keeps a recurrent state, no keys and values"),
+        LayerNote((1,), "its state is several caches (KVCache, KVCache)"),
+        LayerNote((2,), "its state is no plain key/value cache (ChunkedKVCache)"),
     )
 
 
@@ -84,8 +85,13 @@ def forgets_the_keys(self: Any, x: mx.array, mask: Any, cache: Any) -> mx.array:
 def hands_keys_to_mlx(self: Any, x: mx.array, mask: Any, cache: Any) -> mx.array:
     B, L, _ = x.shape
     k = self.k_proj(x).reshape(B, L, self.n_kv_heads, -1).transpose(0, 2, 1, 3)
+    q = k
     k, v = cache.update_and_fetch(k, k)
-    return x * mx.fast.scaled_dot_product_attention(x[:, None], k, v, scale=1.0).sum()
+    return x * mx.fast.scaled_dot_product_attention(q, k, v, scale=1.0).sum()
+
+
+def fails(self: Any, x: mx.array, mask: Any, cache: Any) -> mx.array:
+    return x / (1 // 0)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +100,13 @@ def hands_keys_to_mlx(self: Any, x: mx.array, mask: Any, cache: Any) -> mx.array
         (with_sinks, 1, (1,), "its attention has learned sinks"),
         (own_attention, 2, (2,), "the model reads its keys or values itself (`swapaxes`)"),
         (forgets_the_keys, 0, (0,), "its attention does not go through mlx-lm's common function"),
-        (hands_keys_to_mlx, 1, (0, 1, 2), "the model handles its cache in its own way (TypeError)"),
+        (
+            hands_keys_to_mlx,
+            1,
+            (1,),
+            "the model hands its keys or values to MLX itself (`scaled_dot_product_attention`)",
+        ),
+        (fails, 0, (0, 1, 2), "the model handles its cache in its own way (ZeroDivisionError)"),
     ],
 )
 def test_a_layer_that_cannot_be_served_keeps_mlx_lms_cache(
@@ -105,7 +117,7 @@ def test_a_layer_that_cannot_be_served_keeps_mlx_lms_cache(
     plan = plan_cache(model)
     assert plan.notes == (LayerNote(stay, reason),)
     caches = make_caches(model, plan, CacheMode.INT4, 32)
-    if change is not hands_keys_to_mlx:
+    if change is not fails:
         mx.eval(model(mx.zeros((1, 20), mx.int32), cache=caches))
         figures = cache_figures(caches, plan, CacheMode.INT4, 32, 20)
         assert (figures.layers_int4, figures.layers_total, figures.notes) == (2, 3, plan.notes)

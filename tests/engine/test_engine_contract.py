@@ -1,5 +1,6 @@
 """What every engine must do, said once and run through a real child process on each of them."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from app.engine.protocol import (
     Cancel,
     Counted,
     CountTokens,
+    Estimate,
+    Estimated,
     Failed,
     Finished,
     Forget,
@@ -33,7 +36,7 @@ from app.engine.protocol import (
     decode_event,
 )
 from tests.engine.child_chat import GREEDY, Chat, finished, skip_to, with_sampling
-from tests.tiny_model import write_tiny_model
+from tests.tiny_model import config_of, write_tiny_model
 
 SMALL = Effort(windows=2, context_tokens=64)
 DRAWN = with_sampling(GREEDY, temperature=1.0, top_p=1.0, max_tokens=24, seed=5)
@@ -134,6 +137,27 @@ class EngineContract:
         assert isinstance(failed, Failed)
         assert (failed.request_id, failed.message) == ("stopped", "Opening the model was stopped.")
         assert finished(chat.events("hello")).token_ids
+
+    def test_what_a_model_will_take_is_said_before_it_is_here(self, shared: EngineChild) -> None:
+        needs = [
+            shared.ask(Estimate(f"estimate {layers}", "", json.dumps(config_of("llama", num_hidden_layers=layers))))[-1]
+            for layers in (2, 4)
+        ]
+        assert all(isinstance(n, Estimated) for n in needs)
+        small, large = (n.needs for n in needs)
+        assert (small.architecture, small.layers, small.context_limit_tokens) == ("llama", 2, 2048)
+        assert 0 < small.weight_bytes < large.weight_bytes
+        assert large.outlook.fp16.token_bytes == 2 * small.outlook.fp16.token_bytes
+        for mode in CacheMode:
+            assert small.longest(mode, 32) == 2048
+            assert small.can_open(mode, 32)
+
+    def test_a_model_of_which_nothing_is_known_fails_in_words(self, shared: EngineChild, tmp_path: Path) -> None:
+        for request in (Estimate("none", ""), Estimate("no folder", str(tmp_path / "nowhere"))):
+            failed = shared.ask(request)[-1]
+            assert isinstance(failed, Failed)
+            assert failed.hint
+            assert not failed.detail
 
     def test_figures_are_live_while_a_long_prompt_is_read(self, chat: Chat) -> None:
         events = chat.events(self.long_prompt, reuse_cache=False)

@@ -55,7 +55,7 @@ def test_without_a_template_roles_are_written_out() -> None:
 
 
 def test_a_failing_template_is_an_error_for_people() -> None:
-    with pytest.raises(NibbleError, match="chat template failed: user role"):
+    with pytest.raises(NibbleError, match="chat template refused the conversation: user role"):
         prompt_tokens(FakeTokenizer(refuses="user"), TURNS, "Be brief")
 
 

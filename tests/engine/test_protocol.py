@@ -5,16 +5,19 @@ from dataclasses import fields, replace
 import pytest
 
 from app.chat.figures import CacheFigures, LayerNote, MachineFacts, MemoryFigures, ModelFacts, ReplyFigures
+from app.chat.fit import ModelNeeds
 from app.chat.lines import ProtocolError
 from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions, Sampling
-from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
+from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook, WorkingSet
 from app.chat.quality import Effort, QualityReport, TextKind, TextSource, WindowScore, variant_quality
 from app.engine import protocol
 from app.engine.protocol import (
     Cancel,
     Counted,
     CountTokens,
+    Estimate,
+    Estimated,
     Event,
     Failed,
     Finished,
@@ -65,7 +68,7 @@ FIGURES = ReplyFigures(
 )
 MACHINE = MachineFacts("chip", 1, "os", "gpu", "metal", "0", "3", "0", "0")
 GROWTH = CacheGrowth((LayerGrowth(3, 96, 256), LayerGrowth(1, 32, 256, 512), LayerGrowth(1, 0, 1, 0, 64)))
-OUTLOOK = Outlook(GROWTH, (Int4Growth(32, GROWTH),), 2**34, "memory")
+OUTLOOK = Outlook(GROWTH, (Int4Growth(32, GROWTH),), 2**34, "memory", WorkingSet(5, 6, 7))
 MODEL = ModelFacts(
     "tiny", "/m", "qwen2", 1, 2, 4, 2048, "float16", 3, (LayerNote((3,), "too odd"),), ("small",), OUTLOOK
 )
@@ -90,13 +93,14 @@ REPORT = QualityReport(
 )
 
 REQUESTS: list[Request] = [
-    Load("1", "/models/a b"),
+    Load("1", "/models/a b", True, CacheMode.FP16, 64),
     Generate("2", "chat", (Message(Role.USER, TEXT), Message(Role.ASSISTANT, "")), OPTIONS, False),
     CountTokens("4", TEXT),
     Measure("3", TextSource(TextKind.FILE, "/texts/a b.txt"), Effort(5, 512)),
     Cancel("2"),
     Forget("chat"),
     Quit(),
+    Estimate("5", "", '{"model_type": "qwen2"}'),
 ]
 EVENTS: list[Event] = [
     Ready(protocol.PROTOCOL_VERSION, MACHINE),
@@ -109,7 +113,8 @@ EVENTS: list[Event] = [
     Measuring("3", 0.25, "window 1"),
     Measured("3", REPORT),
     Counted("4", 12),
-    Failed("", "what", "hint", "trace\nback"),
+    Failed("", "what", "hint", "trace\nback", True),
+    Estimated("5", ModelNeeds("qwen2", 1, 2, 3, 2048, 4, 3, OUTLOOK)),
 ]
 
 

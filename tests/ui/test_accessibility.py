@@ -16,10 +16,13 @@ from PySide6.QtWidgets import (
 
 from app.chat.options import CacheMode
 from app.ui.compare_window import CompareWindow
+from app.ui.models_window import ModelsWindow
 from app.ui.quality_window import QualityWindow
 from app.ui.stats_window import StatsWindow
+from app.viewmodels.downloads import DownloadState, DownloadStatus
 from app.viewmodels.reply import ChatState
 from tests.ui import accessibility
+from tests.ui.models_window_parts import LLAMA, models_window
 from tests.ui.window_driver import Driver
 
 
@@ -142,6 +145,26 @@ def stats(driver: Driver) -> QWidget:
     return driver.window.findChild(StatsWindow)
 
 
+def models(driver: Driver) -> QWidget:
+    driver.window.actions_.models.trigger()
+    return driver.window.findChild(ModelsWindow)
+
+
+def fetching(driver: Driver) -> QWidget:
+    return models_window(driver, {LLAMA: DownloadState(DownloadStatus.RUNNING, 1_000, 9_000)}, LLAMA)
+
+
+def failed_to_fetch(driver: Driver) -> QWidget:
+    return models_window(driver, {LLAMA: DownloadState(DownloadStatus.FAILED, error="The hub is out of reach.")}, LLAMA)
+
+
+def refused(driver: Driver) -> QWidget:
+    folder = driver.program.models.model.facts.path
+    driver.session.load_model(f"{folder} [big]")
+    driver.until(lambda: driver.window.findChild(QDialog, "fit_dialog") is not None)
+    return driver.find("fit_dialog", QDialog)
+
+
 def finding(driver: Driver) -> QWidget:
     driver.chat("Write something [markdown]")
     driver.window.actions_.find.trigger()
@@ -156,6 +179,10 @@ def thinking(driver: Driver) -> QWidget:
 SCENES = (
     empty,
     stats,
+    models,
+    fetching,
+    failed_to_fetch,
+    refused,
     finding,
     thinking,
     conversation,

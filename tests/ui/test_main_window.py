@@ -30,10 +30,10 @@ from tests.ui.window_driver import Driver
 
 def test_first_start_says_what_the_starter_is_and_what_to_do(driver):
     text = driver.find("starter_text", QLabel).text()
-    assert "27.8M parameters" in text
-    assert "open any mlx-lm model folder" in text
-    assert "later version" in text
+    assert "for trying Nibble out; do not trust what it says" in text
+    assert "Get a real model…" in text
     assert driver.find("empty_state").isVisible()
+    assert "it knows nothing" in driver.find("empty_text", QLabel).text()
     assert driver.find("conversations_empty", QLabel).text() == "Your chats appear here."
     driver.click("suggestion_0")
     driver.click("send")

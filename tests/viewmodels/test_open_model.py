@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+from app.chat.options import CacheMode
 from app.engine.protocol import Cancel, Failed, Load, Loaded, Loading
 from app.errors import NibbleError
 from app.settings.file import load_settings
@@ -63,3 +66,22 @@ def test_a_model_opens_even_where_it_cannot_be_remembered(desk, monkeypatch):
     desk.open_model()
     assert desk.session.state is ChatState.IDLE
     assert desk.failures == [("disk full", "", "")]
+
+
+def test_a_model_that_does_not_fit_is_offered_and_opened_anyway(ready):
+    refusals = []
+    ready.model.refused.connect(lambda *refusal: refusals.append(refusal))
+    chat = replace(ready.settings.settings.chat, cache_mode=CacheMode.FP16, group_size=64)
+    ready.settings.replace(replace(ready.settings.settings, chat=chat))
+    ready.session.load_model("/models/huge")
+    asked = ready.engine.sent[-1]
+    assert (asked.anyway, asked.cache_mode, asked.group_size) == (False, CacheMode.FP16, 64), "as new chats start"
+    ready.say(Failed(asked.request_id, "huge does not fit.", "Choose a smaller model.", can_override=True))
+    assert refusals == [("/models/huge", "huge does not fit.", "Choose a smaller model.")]
+    assert ready.failures == []
+    assert ready.model.is_starter
+    assert ready.session.state is ChatState.IDLE
+    ready.model.load("/models/huge", anyway=True)
+    assert ready.engine.sent[-1].anyway
+    ready.say(Loaded(ready.engine.sent[-1].request_id, MODEL))
+    assert ready.model.path == "/models/huge"

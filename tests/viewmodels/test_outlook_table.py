@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
+from app.chat.options import CacheMode
+from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook, WorkingSet
 from app.viewmodels.outlook_table import LENGTHS, outlook_table
 from app.viewmodels.panel_state import UNMEASURED
 from tests.chat_parts import MODEL
@@ -29,11 +30,20 @@ def test_the_longest_context_fits_beside_the_weights_and_says_how_it_was_found()
     row = rows_of(FACTS)["longest"]
     assert (row.int4, row.fp16) == ("131,072", "74,752")
     assert FP16.bytes_at(74_752) <= 3_000_000_000 < FP16.bytes_at(74_753)
-    for said in ("4.00 GB", "physical memory", "1.00 GB of weights", "131,072 tokens", "work space"):
+    for said in ("4.00 GB", "physical memory", "1.00 GB of weights", "131,072 tokens", "working set"):
         assert said in row.tooltip
     assert outlook_table(FACTS, 32).note == (
         "In int4, longest is the model's limit; memory alone would hold 266K tokens in int4, 74.8K in fp16."
     )
+
+
+def test_the_working_set_is_taken_off_what_the_longest_context_can_have():
+    work = WorkingSet(100_000_000, 10_000, 20_000)
+    row = rows_of(replace(FACTS, outlook=replace(OUTLOOK, work=work)))["longest"]
+    tokens = int(row.fp16.replace(",", ""))
+    assert 50_000 < tokens < 74_752
+    assert FP16.bytes_at(tokens) + work.bytes_at(tokens, CacheMode.FP16) <= 3_000_000_000
+    assert FP16.bytes_at(tokens + 1) + work.bytes_at(tokens + 1, CacheMode.FP16) > 3_000_000_000
 
 
 def test_lengths_beyond_the_models_own_limit_are_marked():

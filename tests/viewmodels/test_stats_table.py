@@ -56,6 +56,21 @@ def test_columns_are_sorted_by_what_they_are_and_not_by_their_text(table, headin
     assert column(rows, heading) == order
 
 
+def test_figures_beyond_32_bits_are_sorted_as_such(table):
+    sizes = (5_000_000_000, 1_000_000_000, 3_000_000_000)
+    table.set_rows(
+        [
+            replace(r, figures=replace(r.figures, memory=replace(r.figures.memory, peak_bytes=s)))
+            for r, s in zip(ROWS, sizes, strict=True)
+        ]
+    )
+    rows = QSortFilterProxyModel()
+    rows.setSourceModel(table)
+    rows.setSortRole(SORT_ROLE)
+    rows.sort(HEADINGS.index("Peak memory"))
+    assert column(rows, "Peak memory") == ["1.00 GB", "3.00 GB", "5.00 GB"]
+
+
 def test_every_column_explains_itself(table):
     tips = [table.headerData(i, Qt.Orientation.Horizontal, Qt.ItemDataRole.ToolTipRole) for i in range(len(HEADINGS))]
     assert all(len(tip) > 15 and tip.endswith(".") for tip in tips)

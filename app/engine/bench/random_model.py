@@ -123,7 +123,7 @@ def random_model(name: str, config: dict[str, Any], bits: int) -> OpenModel:
         notes=plan.notes,
         remarks=(f"Random weights, {bits} bits.",),
     )
-    return OpenModel(model, None, facts, plan)
+    return OpenModel(model, None, facts, plan, config["vocab_size"])
 
 
 def uncomputed_model(config: dict[str, Any]) -> Any:
