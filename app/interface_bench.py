@@ -92,10 +92,10 @@ async def stream(characters: int, tokens_per_s: float) -> dict[str, Any]:
         with watch.watch():
             program.window.composer.write(f"Explain. [markdown {characters}] [token-ms {pause_ms}]")
             program.window.composer.send()
-            await _until(lambda: len(session.messages[-1].message.text) > 0.9 * characters, timeout_s=3600)
+            await _told(session.message_changed, lambda: len(session.messages[-1].message.text) > 0.9 * characters)
             redraws.clear()
             with late.watch():
-                await _until(lambda: session.state is ChatState.IDLE, timeout_s=3600)
+                await _told(session.state_changed, lambda: session.state is ChatState.IDLE)
         figures = session.messages[-1].figures
         assert figures is not None
         shown = program.window.transcript.views[-1].text.toPlainText()
@@ -255,6 +255,17 @@ def _fill(store: Any, conversations: int, messages: int, *, with_code: bool = Fa
                 role = Role.USER if turn % 2 == 0 else Role.ASSISTANT
                 reply = answer if with_code else "\n\n".join(prose)
                 store.add_message(made.id, Message(role, f"Question {turn}?" if role is Role.USER else reply))
+
+
+async def _told(signal: Any, holds: Callable[[], bool], timeout_s: float = 3600.0) -> None:
+    """Wait for what a signal tells: asking again and again would cost the thread time that is measured."""
+    told = asyncio.Event()
+    connection = signal.connect(lambda *_: told.set() if holds() else None)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await told.wait()
+    finally:
+        signal.disconnect(connection)
 
 
 async def _until(holds: Callable[[], bool], poll_s: float = 0.02, timeout_s: float = 60.0) -> None:

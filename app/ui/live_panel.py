@@ -1,7 +1,7 @@
 """The live panel: what this chat's cache takes, what it would take in fp16, how fast it goes, what memory is held."""
 
 from PySide6.QtCore import QEvent, QSize, Qt
-from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QFrame, QGridLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from app.chat.options import CacheMode
 from app.ui.growth_plot import GrowthPlot
@@ -53,6 +53,8 @@ class LivePanel(QWidget):
         self._growth = GrowthPlot("Growth of this cache beside fp16")
         self._growth.setObjectName("panel_growth")
         self._outlook = OutlookGrid()
+        self._page = QWidget()
+        self._page.setObjectName("panel_page")
         self._lay_out()
 
     def show_state(self, state: PanelState) -> None:
@@ -74,6 +76,9 @@ class LivePanel(QWidget):
         self._notes.setVisible(bool(state.layer_notes))
         self._show_bars(state)
         self._sparkline.set_values(state.speeds, state.speeds_text)
+        # Before the next paint, or all would be painted once more after it.
+        for widget in (self._page, self._page.parentWidget()):
+            QApplication.sendPostedEvents(widget, QEvent.Type.LayoutRequest)
 
     def show_course(self, course: Course) -> None:
         """Show how the cache has grown."""
@@ -116,8 +121,7 @@ class LivePanel(QWidget):
         self._context_bar.setToolTip(f"Context used: {state.value('context.used')}")
 
     def _lay_out(self) -> None:
-        page = QWidget()
-        page.setObjectName("panel_page")
+        page = self._page
         column = QVBoxLayout(page)
         column.setContentsMargins(WIDE, WIDE, WIDE, WIDE)
         column.setSpacing(GAP)

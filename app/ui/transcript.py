@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from PySide6.QtCore import Qt, QTimer, QUrl, Signal
+from PySide6.QtCore import QEvent, Qt, QTimer, QUrl, Signal
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QFrame, QHBoxLayout, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from app.chat.message import Role
 from app.store.store import StoredMessage
@@ -178,6 +178,7 @@ class Transcript(QScrollArea):
         view.regenerate_asked.connect(self.regenerate_asked)
         view.edit_asked.connect(lambda: self.edit_asked.emit(stored.id))
         view.version_chosen.connect(self.version_chosen)
+        view.rendered.connect(self._settle)
         view.versions.show_versions(self._versions.get(stored.id))
         return view
 
@@ -215,6 +216,11 @@ class Transcript(QScrollArea):
         elif index < len(view.text.matches):
             at = view.text.viewport().mapTo(page, view.text.match_area(index).center())
             self.ensureVisible(at.x(), at.y(), 0, REVEAL_MARGIN)
+
+    def _settle(self, view: MessageView) -> None:
+        """Give a text that grew its room, and scroll, before it is painted, so that it is painted once."""
+        for widget in (view, self._column, self.widget(), self.viewport()):
+            QApplication.sendPostedEvents(widget, QEvent.Type.LayoutRequest)
 
     def _forget_revealed(self) -> None:
         self._revealed = None
