@@ -21,6 +21,7 @@ from app.ui.options_dialog import OptionsDialog
 from app.ui.quality_window import QualityWindow
 from app.ui.settings_dialog import SettingsDialog
 from app.ui.stats_window import StatsWindow
+from app.ui.window_places import WindowPlaces
 from app.viewmodels.compare_table import CompareResult
 from app.viewmodels.models import Models
 
@@ -30,17 +31,29 @@ LINK_SCHEMES = ("http", "https", "mailto")
 class Commands(QObject):
     """Belongs to one window. Nothing here waits for an answer: dialogs call back."""
 
-    def __init__(self, window: QMainWindow, models: Models, composer: Composer, notice: NoticeBar) -> None:
+    def __init__(
+        self,
+        window: QMainWindow,
+        models: Models,
+        composer: Composer,
+        notice: NoticeBar,
+        places: WindowPlaces,
+    ) -> None:
         super().__init__(window)
         self._window = window
         self._models = models
         self._composer = composer
         self._notice = notice
+        self._places = places
         self._beside: list[QDialog] = []
 
     def open_model(self) -> None:
         """Ask for a model folder and open it."""
         prompts.ask_folder(self._window, self._models.session.load_model)
+
+    def get_model(self) -> None:
+        """Lead from the starter to a model that gives real answers: to a folder that is here already."""
+        self.open_model()
 
     def export(self) -> None:
         """Ask where to, then write the session's figures."""
@@ -172,6 +185,8 @@ class Commands(QObject):
     def _show(self, dialog: QDialog, *, modal: bool = False) -> None:
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self._beside.append(dialog)
+        if dialog.isWindow() and not modal:
+            self._places.keep(dialog)
         dialog.finished.connect(lambda: self._beside.remove(dialog))
         if modal:
             dialog.open()

@@ -13,11 +13,8 @@ from app.viewmodels.open_model import OpenModel
 from app.viewmodels.settings_model import SettingsModel
 
 STARTER_TEXT = (
-    "The starter is a tiny model (27.8M parameters) for trying Nibble out; do not trust what it says. "
-    'For real answers, <a href="open">open any mlx-lm model folder</a>. Downloads come in a later version.'
+    'The starter is a tiny model for trying Nibble out; do not trust what it says. <a href="get">Get a real model…</a>'
 )
-
-
 TITLE_WIDTH = 180
 LABELLED_WIDTH = 460
 """From this width on the cache switch has its label beside it."""
@@ -30,6 +27,8 @@ class ModelPicker(SignButton):
     model_chosen = Signal(str)
     """Model folder; "" is the starter."""
     folder_asked = Signal()
+    model_wanted = Signal()
+    """The person wants a model that is not here yet."""
 
     def __init__(self, model: OpenModel, settings: SettingsModel, parent: QWidget | None = None) -> None:
         super().__init__("chevron", "model_picker", "Choose a model", parent, text="Starter", sign_last=True)
@@ -62,6 +61,7 @@ class ModelPicker(SignButton):
             if not path and recent:
                 self._menu.addSeparator()
         self._menu.addSeparator()
+        self._menu.addAction("Get a Real Model…").triggered.connect(self.model_wanted)
         self._menu.addAction("Open Model Folder…").triggered.connect(self.folder_asked)
 
     def _show_model(self) -> None:
@@ -119,7 +119,7 @@ class Header(QWidget):
 class StarterNote(QFrame):
     """Says plainly what the starter is, while it is the model."""
 
-    folder_asked = Signal()
+    model_wanted = Signal()
 
     def __init__(self, model: OpenModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -128,9 +128,9 @@ class StarterNote(QFrame):
         self.setAccessibleName("About the starter model")
         text = SubtleLabel(STARTER_TEXT, factor=0.92)
         text.setObjectName("starter_text")
-        text.setToolTip("File > Open Model Folder… opens any folder in mlx-lm's format.")
+        text.setToolTip("27.8M parameters. File > Get a Real Model… leads to one that gives real answers.")
         text.setTextInteractionFlags(Qt.TextInteractionFlag.LinksAccessibleByMouse | _BY_KEYS)
-        text.linkActivated.connect(self.folder_asked)
+        text.linkActivated.connect(self.model_wanted)
         row = QHBoxLayout(self)
         row.setContentsMargins(12, GAP, 12, GAP)
         row.addWidget(text)

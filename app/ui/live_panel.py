@@ -7,6 +7,7 @@ from app.chat.options import CacheMode
 from app.ui.growth_plot import GrowthPlot
 from app.ui.meter import Meter
 from app.ui.outlook_grid import OutlookGrid
+from app.ui.scroll_bar import WIDTH as SCROLL_BAR_WIDTH
 from app.ui.sparkline import Sparkline
 from app.ui.theme import GAP, TIGHT, WIDE, Hairline, SubtleLabel, figure_font, scaled_font
 from app.viewmodels.cache_course import Course
@@ -14,8 +15,9 @@ from app.viewmodels.outlook_table import OutlookTable
 from app.viewmodels.panel_state import PanelState
 
 SECTIONS = {"cache": "KV cache", "speed": "Speed", "context": "Context", "memory": "Memory in the engine"}
-OUTLOOK = "Outlook"
 """Headings, by the part of a row's key before the dot."""
+OUTLOOK = "Outlook"
+LEAST_WIDTH = 250
 
 
 class LivePanel(QWidget):
@@ -76,6 +78,7 @@ class LivePanel(QWidget):
         self._notes.setVisible(bool(state.layer_notes))
         self._show_bars(state)
         self._sparkline.set_values(state.speeds, state.speeds_text)
+        self._sparkline.setVisible(bool(state.speeds))
         # Before the next paint, or all would be painted once more after it.
         for widget in (self._page, self._page.parentWidget()):
             QApplication.sendPostedEvents(widget, QEvent.Type.LayoutRequest)
@@ -92,11 +95,17 @@ class LivePanel(QWidget):
         """Return a width at which no usual figure wraps."""
         return QSize(36 * self.fontMetrics().averageCharWidth() + 2 * WIDE, 640)
 
+    def minimumSizeHint(self) -> QSize:
+        """Return the least width at which no figure is cut off, whatever the size of the text."""
+        return QSize(max(LEAST_WIDTH, self._page.minimumSizeHint().width() + SCROLL_BAR_WIDTH), 200)
+
     def changeEvent(self, event: QEvent) -> None:
-        """Let the scroll area's page follow the window's palette."""
+        """Let the scroll area's page follow the window's palette and size of text."""
         super().changeEvent(event)
         if event.type() == QEvent.Type.PaletteChange:
             self.update()
+        elif event.type() == QEvent.Type.FontChange:
+            self.updateGeometry()
 
     def _show_bars(self, state: PanelState) -> None:
         own = "This cache, int4" if state.mode is CacheMode.INT4 else "This cache, fp16"

@@ -13,6 +13,7 @@ class Actions:
     """The commands that the window connects and enables."""
 
     new_chat: QAction
+    get_model: QAction
     open_model: QAction
     export: QAction
     close: QAction
@@ -71,6 +72,7 @@ def build_menus(window: QMainWindow) -> Actions:
 
     file = menu("file", "File")
     new_chat = command(file, "new_chat", "New Chat", standard.New)
+    get_model = command(file, "get_model", "Get a Real Model…", "Ctrl+Shift+O")
     open_model = command(file, "open_model", "Open Model Folder…", standard.Open)
     file.addSeparator()
     export = command(file, "export", "Export Session Stats…", "Ctrl+Shift+E")
@@ -95,6 +97,7 @@ def build_menus(window: QMainWindow) -> Actions:
     settings = command(edit, "settings", "Settings…", "Ctrl+,", roles.PreferencesRole)
 
     chat = menu("chat", "Chat")
+    chat.setToolTipsVisible(True)  # they say why a command is greyed
     send = command(chat, "send", "Send", "Ctrl+Return")
     attach = command(chat, "attach", "Attach Text File…", "Ctrl+Shift+A")
     stop = command(chat, "stop", "Stop", "Ctrl+.")
@@ -125,6 +128,7 @@ def build_menus(window: QMainWindow) -> Actions:
     about = command(menu("help", "Help"), "about", "About Nibble", role=roles.AboutRole)
     return Actions(
         new_chat=new_chat,
+        get_model=get_model,
         open_model=open_model,
         export=export,
         close=close,

@@ -121,6 +121,14 @@ class MessageText(QTextBrowser):
             self._shown_match = index
             self._mark()
 
+    @property
+    def match_count(self) -> int:
+        """How often it occurs."""
+        return len(self._matches)
+
+    def unfold_match(self, index: int) -> None:
+        """Do nothing: all of this text is in sight."""
+
     def match_area(self, index: int) -> QRect:
         """Return where a match stands."""
         cursor = QTextCursor(self.document())

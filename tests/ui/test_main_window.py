@@ -30,16 +30,36 @@ from tests.ui.window_driver import Driver
 
 def test_first_start_says_what_the_starter_is_and_what_to_do(driver):
     text = driver.find("starter_text", QLabel).text()
-    assert "27.8M parameters" in text
-    assert "open any mlx-lm model folder" in text
-    assert "later version" in text
+    assert "for trying Nibble out; do not trust what it says" in text
+    assert "Get a real model…" in text
     assert driver.find("empty_state").isVisible()
+    assert "it knows nothing" in driver.find("empty_text", QLabel).text()
     assert driver.find("conversations_empty", QLabel).text() == "Your chats appear here."
     driver.click("suggestion_0")
     driver.click("send")
     driver.until_idle()
     assert len(driver.texts()) == 2
     assert not driver.find("empty_state").isVisible()
+
+
+def test_the_starter_leads_to_a_real_model_until_one_is_open(driver, tmp_path):
+    ways = (
+        lambda: driver.click("empty_get_model"),
+        lambda: driver.find("starter_text", QLabel).linkActivated.emit("get"),
+        driver.window.actions_.get_model.trigger,
+    )
+    for way in ways:
+        way()
+        dialog = driver.find("folder_dialog", QFileDialog)
+        assert dialog.isVisible()
+        dialog.close()
+        dialog.deleteLater()
+        driver.until(lambda: driver.window.findChild(QFileDialog, "folder_dialog") is None)
+    (tmp_path / "Qwen3-4B").mkdir()
+    driver.session.load_model(str(tmp_path / "Qwen3-4B"))
+    driver.until_idle()
+    assert not driver.find("empty_get_model").isVisible()
+    assert driver.find("empty_title", QLabel).text() == "What shall we talk about?"
 
 
 def test_a_chat_with_its_live_figures(driver):

@@ -58,7 +58,7 @@ def test_a_model_folder_is_opened_remembered_and_offered_again(driver, tmp_path)
     assert not driver.find("starter_note").isVisible()
     driver.window.header.picker.fill_menu()
     offered = [a.text() for a in driver.window.header.picker.menu().actions() if not a.isSeparator()]
-    assert offered == ["Starter (27.8M parameters)", "Qwen3-4B", "Open Model Folder…"]
+    assert offered == ["Starter (27.8M parameters)", "Qwen3-4B", "Get a Real Model…", "Open Model Folder…"]
     assert load_settings(default_paths().settings_file).settings.model_path == str(folder)
 
 
