@@ -56,6 +56,11 @@ class ScriptedEngine(QObject):
         self.starts += 1
 
     restart = start
+    is_running = False
+
+    def end(self, reason: str) -> None:
+        self.is_running = False
+        self.died.emit(reason, "")
 
     def send(self, request: Request) -> None:
         self.sent.append(request)

@@ -5,6 +5,8 @@ from app.viewmodels.models import Models
 from app.viewmodels.reply import ChatState
 
 STOPPABLE = (ChatState.LOADING, ChatState.PREFILL, ChatState.DECODING, ChatState.BUSY)
+RESTARTABLE = (ChatState.FAILED, ChatState.STOPPING, ChatState.LOADING)
+"""The engine is gone, or may not answer."""
 _WRITING = "A reply is being written. Stop it first (Esc)."
 _REASONS = {
     ChatState.NO_MODEL: "No model is open.",
@@ -41,7 +43,7 @@ def enable_actions(actions: Actions, models: Models, *, has_message: bool) -> No
     for action in (actions.regenerate, actions.edit_last):
         action.setEnabled(is_idle and answered)
         action.setToolTip(reason_not_to_ask(session.state) or action.text())
-    actions.restart.setEnabled(session.state is ChatState.FAILED)
+    actions.restart.setEnabled(session.state in RESTARTABLE)
     actions.compare.setEnabled(models.model.facts is not None)
     actions.quality.setEnabled(models.model.facts is not None)
     actions.export.setEnabled(bool(models.stats.rows))

@@ -114,6 +114,11 @@ class EngineClient(QObject):
             self._restarting = True
             self._process.kill()
 
+    def end(self, reason: str) -> None:
+        """Kill the process that runs, for a reason that `died` then tells."""
+        if self._process is not None:
+            self._give_up(reason)
+
     def send(self, request: Request) -> None:
         """Write one request to the process."""
         if self._process is not None and not self._fault:

@@ -10,6 +10,9 @@ from app.viewmodels.reply import ChatState, Reply, reading_text, writing_text
 
 PUBLISH_INTERVAL_MS = 100
 """The transcript hears of new text this often: drawing markdown for every token would be quadratic."""
+STOP_PATIENCE_MS = 3000
+"""After so long it is said what can be done about an engine that does not stop."""
+DEAF = "Stopping, but the engine does not answer. Chat, Restart Engine ends it; what was written is kept."
 
 
 class ReplyRun(QObject):
@@ -34,6 +37,8 @@ class ReplyRun(QObject):
         self._reply: Reply | None = None
         self._timer = QTimer(self, interval=PUBLISH_INTERVAL_MS)
         self._timer.timeout.connect(self.publish)
+        self._patience = QTimer(self, interval=STOP_PATIENCE_MS, singleShot=True)
+        self._patience.timeout.connect(self._lose_patience)
 
     @property
     def reply(self) -> Reply | None:
@@ -52,6 +57,7 @@ class ReplyRun(QObject):
         if reply is not None and reply.state is not ChatState.STOPPING:
             reply.state, reply.activity = ChatState.STOPPING, "Stopping"
             self._engine.send(Cancel(reply.request_id))
+            self._patience.start()
             self.changed.emit()
 
     def receive(self, event: object) -> bool:
@@ -89,9 +95,15 @@ class ReplyRun(QObject):
             return
         self._reply = None
         self._timer.stop()
+        self._patience.stop()
         if not reply.discarded:
             self.message_changed.emit(reply.message(state, figures))
         self.ended.emit(reply, figures)
+
+    def _lose_patience(self) -> None:
+        if self._reply is not None:
+            self._reply.activity = DEAF
+            self.changed.emit()
 
     def _take_token(self, reply: Reply, event: Token) -> None:
         if event.text:

@@ -1,6 +1,7 @@
-from app.engine.protocol import Cancel, Failed, Load, Loaded, Loading
+from app.engine.protocol import Cancel, Failed, Load, Loaded, Loading, Token
 from app.errors import NibbleError
 from app.settings.file import load_settings
+from app.store.store import MessageState
 from app.viewmodels.reply import ChatState
 from tests.chat_parts import MODEL
 
@@ -63,3 +64,16 @@ def test_a_model_opens_even_where_it_cannot_be_remembered(desk, monkeypatch):
     desk.open_model()
     assert desk.session.state is ChatState.IDLE
     assert desk.failures == [("disk full", "", "")]
+
+
+def test_an_engine_that_does_not_answer_is_ended_and_started_again(ready, qtbot):
+    ready.session.send("Tell me a story")
+    ready.say(Token(ready.asked.request_id, "Once", (1,)))
+    ready.session.stop()
+    ready.engine.is_running = True
+    ready.model.restart()
+    assert ready.failures[-1][0] == "The engine did not answer and was ended."
+    assert ready.stored()[-1] == ("assistant", "Once", MessageState.FAILED)
+    assert ready.session.state is ChatState.FAILED
+    qtbot.waitUntil(lambda: ready.session.state is ChatState.LOADING)
+    assert ready.engine.sent[-1].path == "/starter"
