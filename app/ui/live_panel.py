@@ -39,6 +39,7 @@ class LivePanel(QWidget):
         self._headline.setTextInteractionFlags(
             Qt.TextInteractionFlag.TextSelectableByMouse | Qt.TextInteractionFlag.TextSelectableByKeyboard
         )
+        self._headline.setFocusPolicy(Qt.FocusPolicy.StrongFocus)  # Qt lets text that can be selected have it by click
         self._mode = _quiet("panel_mode", "How the cache is held")
         self._status = _quiet("panel_status", "What the engine is doing")
         self._notes = _quiet("panel_layer_notes", "Why layers are not int4")
@@ -163,7 +164,6 @@ class LivePanel(QWidget):
         scroll.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # Tab goes to the headline inside, whose keys scroll
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setWidget(page)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)

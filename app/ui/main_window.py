@@ -103,7 +103,7 @@ class MainWindow(QMainWindow):
         self._pages.addWidget(self.transcript)
         middle = Page()
         middle.setObjectName("chat")
-        middle.setMinimumWidth(360)
+        middle.setMinimumWidth(330)
         column = QVBoxLayout(middle)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
@@ -123,7 +123,7 @@ class MainWindow(QMainWindow):
         for part, stretch in ((self.sidebar, 0), (middle, 1), (self.panel, 0)):
             self._splitter.addWidget(part)
             self._splitter.setStretchFactor(self._splitter.count() - 1, stretch)
-        self.sidebar.setMinimumWidth(180)
+        self.sidebar.setMinimumWidth(170)
         self._splitter.setSizes([230, FIRST_SIZE[0] - 230 - 290, 290])
         self.setCentralWidget(self._splitter)
 

@@ -52,6 +52,7 @@ class OutlookGrid(QWidget):
     def _add(self, row: OutlookRow) -> None:
         line = self._grid.rowCount()
         self._labels[row.key] = SubtleLabel(row.label)
+        self._labels[row.key].setWordWrap(False)
         self._grid.addWidget(self._labels[row.key], line, 0)
         figures = [QLabel(), QLabel()]
         for column, (mode, figure) in enumerate(zip(_MODES, figures, strict=True), 1):
