@@ -151,6 +151,17 @@ async def other_model(program: Program) -> None:
     program.models.session.open(1)
 
 
+async def chat_of_another(program: Program) -> None:
+    """Show a chat that was written with another model than the one that is open."""
+    session, starter = program.models.session, ""
+    for path in (str(program.models.model.facts.path).replace("starter", "Qwen3-4B-4bit"), starter):
+        session.load_model(path)
+        await until(lambda: session.state is ChatState.IDLE)
+        if path:
+            session.send("Name a lantern. [tokens 30] [token-ms 0]")
+            await until(lambda: session.state is ChatState.IDLE)
+
+
 async def failed(program: Program) -> None:
     """Show an engine that died in the middle of a reply."""
     program.window.composer.write("Tell me a story. [tokens 60] [abort decode]")
@@ -275,6 +286,7 @@ SCENES = (
     ("long-chat", long_chat),
     ("long-chat-top", long_chat_top),
     ("other-model", other_model),
+    ("chat-of-another", chat_of_another),
     ("failed", failed),
     ("settings", settings),
     ("big-text", big_text),

@@ -22,10 +22,11 @@ from app.ui.controls import NoticeBar, Page
 from app.ui.empty_state import EmptyState
 from app.ui.file_drop import FileDrop
 from app.ui.find_bar import FindBar
-from app.ui.header import Header, StarterNote
+from app.ui.header import Header
 from app.ui.live_panel import LivePanel
 from app.ui.look import Look
 from app.ui.menus import build_menus
+from app.ui.quiet_note import ChatModelNote, StarterNote
 from app.ui.scroll_bar import quieten
 from app.ui.sidebar import Sidebar
 from app.ui.theme import GAP, TIGHT, WIDE, Hairline
@@ -61,6 +62,7 @@ class MainWindow(QMainWindow):
         self.sidebar = Sidebar(models.conversations)
         self.header = Header(models.model, models.settings)
         self.starter_note = StarterNote(models.model)
+        self.model_note = ChatModelNote(models.session, models.model)
         self.transcript = Transcript()
         self.find_bar = FindBar()
         self.chat_find = ChatFind(self.find_bar, self.transcript)
@@ -110,8 +112,8 @@ class MainWindow(QMainWindow):
         column.addWidget(self.header)
         column.addWidget(Hairline())
         column.addSpacing(GAP)
-        column.addLayout(_centred(self.starter_note, GAP))
-        column.addLayout(_centred(self.find_bar, GAP))
+        for bar in (self.starter_note, self.model_note, self.find_bar):
+            column.addLayout(_centred(bar, GAP))
         column.addWidget(self._pages, 1)
         column.addLayout(_centred(self.notice))
         column.addSpacing(TIGHT)
@@ -181,7 +183,8 @@ class MainWindow(QMainWindow):
         self.header.options_asked.connect(commands.show_options)
         self.header.panel_toggle.clicked.connect(self._set_panel)
         self.header.picker.model_wanted.connect(commands.get_model)
-        self.starter_note.model_wanted.connect(commands.get_model)
+        self.starter_note.link_followed.connect(commands.get_model)
+        self.model_note.model_asked.connect(session.load_model)
         self.empty_state.model_wanted.connect(commands.get_model)
         self.empty_state.folder_asked.connect(commands.open_model)
         self.empty_state.restart_asked.connect(self._restart)

@@ -138,6 +138,12 @@ class ChatSession(QObject):
         return self._panel
 
     @property
+    def other_model(self) -> str:
+        """The folder of the model that wrote in the open conversation last; "" where it is open, or is the starter."""
+        path = "" if self._conversation is None else self._conversation.model_path
+        return "" if path == self._model.path else path
+
+    @property
     def last_user_message(self) -> StoredMessage | None:
         """The message that `regenerate` answers again."""
         return next((m for m in reversed(self._messages) if m.message.role is Role.USER), None)
