@@ -58,6 +58,10 @@ class ScriptedEngine(QObject):
     restart = start
     is_running = False
 
+    def end(self, reason: str) -> None:
+        self.is_running = False
+        self.died.emit(reason, "")
+
     def send(self, request: Request) -> None:
         self.sent.append(request)
 

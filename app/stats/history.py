@@ -1,9 +1,11 @@
 """The figures of earlier sessions: a file a session, a JSON object a line, the first for the session itself.
 
-Lines are only ever added, so a crash costs the last reply at most. A file that cannot be read is moved aside.
+Lines are only ever added, so a crash costs the last reply at most. A file that cannot be read is moved aside. Of very
+many sessions the oldest are deleted as a new one begins.
 """
 
 import json
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +19,13 @@ from app.errors import NibbleError
 from app.paths import move_aside, replace_text
 from app.stats.session import Row
 
+_log = logging.getLogger(__name__)
+
 VERSION = 1
 SUFFIX = ".jsonl"
+MOST_SESSIONS = 500
+MOST_BYTES = 50_000_000
+"""What is kept of earlier sessions, the latest first: so many, of so many bytes in all."""
 _STAMP = "%Y%m%d-%H%M%S"
 _NAME = re.compile(r"(\d{8}-\d{6})(-\d+)?")
 
@@ -58,6 +65,7 @@ class SessionHistory:
         """Keep one more reply of this session. Raises NibbleError where it cannot be written."""
         try:
             if self._own is None:
+                self.prune()
                 self._own = self._create(_line(_Header(VERSION, machine)))
             with self._own.open("a", encoding="utf-8", errors="replace", newline="") as file:
                 file.write(_line(row))
@@ -110,6 +118,18 @@ class SessionHistory:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise NibbleError(f"{path} cannot be deleted: {error.strerror or error}.") from error
+
+    def prune(self) -> None:
+        """Delete the oldest sessions beyond the bounds; one that cannot be deleted stays."""
+        total = 0
+        for count, entry in enumerate(self.earlier(), 1):
+            path = self._folder / f"{entry.name}{SUFFIX}"
+            try:
+                total += path.stat().st_size
+                if count > MOST_SESSIONS or total > MOST_BYTES:
+                    path.unlink()
+            except OSError as error:
+                _log.warning("an old session stays: %s", error)
 
     def _create(self, header: str) -> Path:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -16,6 +16,10 @@ from app.paths import replace_text
 
 _log = logging.getLogger(__name__)
 
+MOST_COMPARISONS = 1000
+MOST_BYTES = 20_000_000
+"""What is kept, the latest first: so many, of so many bytes in all."""
+
 
 class ComparisonFile:
     """All kept comparisons, in the file at `path`. Methods raise NibbleError where the disk is in the way."""
@@ -43,10 +47,23 @@ class ComparisonFile:
         return [kept for kept in found if kept is not None and kept.conversation_id == conversation_id]
 
     def prune(self, conversation_ids: Collection[int]) -> None:
-        """Drop the comparisons of all other conversations; lines that cannot be read stay."""
+        """Drop the comparisons of all other conversations, and the oldest beyond the bounds.
+
+        Lines that cannot be read stay, and do not count.
+        """
         lines = self._lines()
-        read = [(line, _kept(line)) for line in lines]
-        left = [line for line, kept in read if kept is None or kept.conversation_id in conversation_ids]
+        left: list[str] = []
+        count = size = 0
+        for line in reversed(lines):
+            kept = _kept(line)
+            if kept is not None:
+                if kept.conversation_id not in conversation_ids:
+                    continue
+                count, size = count + 1, size + len(line.encode(errors="replace"))
+                if count > MOST_COMPARISONS or size > MOST_BYTES:
+                    continue
+            left.append(line)
+        left.reverse()
         if left != lines:
             replace_text(self._path, "".join(f"{line}\n" for line in left))
 

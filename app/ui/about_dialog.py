@@ -1,7 +1,8 @@
 """About Nibble: what it is, and what it runs on."""
 
-from PySide6.QtCore import Qt, qVersion
-from PySide6.QtWidgets import QDialog, QDialogButtonBox, QLabel, QVBoxLayout, QWidget
+from PySide6.QtCore import QSize, Qt, qVersion
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QDialog, QDialogButtonBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from app import __version__
 from app.chat.figures import MachineFacts
@@ -9,6 +10,8 @@ from app.resources import bundled_parts
 from app.ui.close_box import CloseBox
 from app.ui.licences_dialog import LicencesDialog
 from app.ui.theme import GAP, WIDE, SubtleLabel, scaled_font
+
+ICON_SIZE = 64
 
 
 class AboutDialog(QDialog):
@@ -21,6 +24,12 @@ class AboutDialog(QDialog):
         self.setWindowTitle("About Nibble")
         title = QLabel("Nibble")
         title.setFont(scaled_font(title.font(), 1.7, bold=True))
+        icon = QLabel()
+        icon.setPixmap(QGuiApplication.windowIcon().pixmap(QSize(ICON_SIZE, ICON_SIZE), self.devicePixelRatioF()))
+        head = QHBoxLayout()
+        head.setSpacing(WIDE)
+        head.addWidget(icon)
+        head.addWidget(title, 1)
         what = QLabel("A chat for local language models whose KV cache is held and read in int4.")
         what.setWordWrap(True)
         versions = SubtleLabel(versions_text(machine))
@@ -36,8 +45,10 @@ class AboutDialog(QDialog):
         column = QVBoxLayout(self)
         column.setContentsMargins(2 * WIDE, 2 * WIDE, 2 * WIDE, WIDE)
         column.setSpacing(GAP)
-        for part in (title, what, versions):
-            column.addWidget(part)
+        column.addLayout(head)
+        column.addSpacing(GAP)
+        column.addWidget(what)
+        column.addWidget(versions)
         column.addSpacing(GAP)
         column.addWidget(buttons)
         self.setMinimumWidth(420)

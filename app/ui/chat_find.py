@@ -10,12 +10,12 @@ from app.chat.reasoning import parts_of
 from app.store.store import StoredMessage
 from app.ui.find_bar import FindBar
 from app.ui.markdown import write_markdown
-from app.ui.text_matches import matches_in
+from app.ui.text_matches import count_plain, matches_in
 from app.ui.transcript import Place, Transcript
 
 
 class ChatFind(QObject):
-    """Connects a find bar with a transcript. Reasoning and files, which are folded, are not searched."""
+    """Connects a find bar with a transcript. Reasoning and files are searched too, and unfolded at a place in them."""
 
     def __init__(self, bar: FindBar, transcript: Transcript) -> None:
         super().__init__(bar)
@@ -56,7 +56,7 @@ class ChatFind(QObject):
         self._current = None
         self._places = []
         for view in self._transcript.views:
-            view.text.find_all("")
+            view.find_all("")
 
     def move(self, step: int) -> None:
         """Go to the next place (1) or the one before (-1), round the ends."""
@@ -91,8 +91,8 @@ class ChatFind(QObject):
         self._places = []
         for stored in self._transcript.messages:
             if (view := views.get(stored.id)) is not None:
-                view.text.find_all(needle)
-                count = len(view.text.matches)
+                view.find_all(needle)
+                count = view.match_count
             else:
                 key = (stored.id, needle)
                 if key not in self._unbuilt:
@@ -106,16 +106,20 @@ class ChatFind(QObject):
         folded = text.casefold()
         if not needle or not all(word in folded for word in needle.casefold().split()):
             return 0
-        document = QTextDocument()
         if stored.message.role is Role.USER:
-            document.setPlainText(attached_in(text).spoken)
-        else:
-            write_markdown(document, parts_of(text).answer, self._bar.palette())
-        return len(matches_in(document, needle))
+            attached = attached_in(text)
+            return sum(count_plain(part, needle) for part in (attached.spoken, *(file.text for file in attached.files)))
+        parts, document = parts_of(text), QTextDocument()
+        write_markdown(document, parts.answer, self._bar.palette())
+        return count_plain(parts.reasoning or "", needle) + len(matches_in(document, needle))
 
     def _go_to(self, place: Place) -> None:
         self._current = place
         self._transcript.build_back_to(place[0])
+        for view in self._transcript.views:
+            if view.stored.id == place[0]:
+                view.find_all(self._bar.edit.text())
+                view.unfold_match(place[1])
         self._show_current()
         self._transcript.reveal(*place)
         QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self._bar, self._bar.count_text))
@@ -123,9 +127,8 @@ class ChatFind(QObject):
     def _show_current(self) -> None:
         for view in self._transcript.views:
             here = self._current is not None and self._current[0] == view.stored.id
-            if not view.text.needle and self._bar.edit.text():
-                view.text.find_all(self._bar.edit.text())
-            view.text.show_match(self._current[1] if here and self._current is not None else None)
+            view.find_all(self._bar.edit.text())
+            view.show_match(self._current[1] if here and self._current is not None else None)
         self._show_count()
 
     def _show_count(self) -> None:

@@ -24,6 +24,7 @@ from app.ui.quality_window import QualityWindow
 from app.ui.settings_dialog import SettingsDialog
 from app.ui.stats_window import StatsWindow
 from app.ui.token_dialog import TokenDialog
+from app.ui.window_places import WindowPlaces
 from app.viewmodels.compare_table import CompareResult
 from app.viewmodels.models import Models
 from app.viewmodels.updates import NewVersion
@@ -34,12 +35,20 @@ LINK_SCHEMES = ("http", "https", "mailto")
 class Commands(QObject):
     """Belongs to one window. Nothing here waits for an answer: dialogs call back."""
 
-    def __init__(self, window: QMainWindow, models: Models, composer: Composer, notice: NoticeBar) -> None:
+    def __init__(
+        self,
+        window: QMainWindow,
+        models: Models,
+        composer: Composer,
+        notice: NoticeBar,
+        places: WindowPlaces,
+    ) -> None:
         super().__init__(window)
         self._window = window
         self._models = models
         self._composer = composer
         self._notice = notice
+        self._places = places
         self._beside: list[QDialog] = []
         self._updates_asked = False
         models.updates.newer_found.connect(self._show_newer)
@@ -246,6 +255,8 @@ class Commands(QObject):
     def _show(self, dialog: QDialog, *, modal: bool = False) -> None:
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self._beside.append(dialog)
+        if dialog.isWindow() and not modal:
+            self._places.keep(dialog)
         dialog.finished.connect(lambda: self._beside.remove(dialog))
         if modal:
             dialog.open()

@@ -9,7 +9,6 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QLabel,
-    QPlainTextEdit,
     QPushButton,
     QSpinBox,
     QSplitter,
@@ -23,6 +22,7 @@ from app.chat.comparison import KeptComparison
 from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions
 from app.engine.protocol import Finished
+from app.ui.prompt_edit import PromptEdit
 from app.ui.reply_column import ReplyColumn
 from app.ui.run_window import RunWindow
 from app.ui.scroll_bar import quieten
@@ -39,7 +39,7 @@ from app.viewmodels.compare_table import (
     summary_text,
     unmeasured_rows,
 )
-from app.viewmodels.comparisons import kept_text, result_of
+from app.viewmodels.comparisons import BOUND_TEXT, kept_text, result_of
 
 RUN_KEYS = QKeySequence("Ctrl+Return")
 HEADINGS = ("Figure", "fp16", "int4", "Difference")
@@ -122,12 +122,11 @@ class CompareWindow(RunWindow):
         self._heading.setAccessibleName("Model")
         self._heading.setFont(scaled_font(self._heading.font(), 1.35, bold=True))
         self._heading.setWordWrap(True)
-        self._prompt = QPlainTextEdit(prompt)
+        self._prompt = PromptEdit(lines=3)
+        self._prompt.setPlainText(prompt)
         self._prompt.setObjectName("compare_prompt")
         self._prompt.setAccessibleName("Prompt")
         self._prompt.setPlaceholderText("A prompt for both")
-        self._prompt.setTabChangesFocus(True)
-        self._prompt.setFixedHeight(3 * self._prompt.fontMetrics().lineSpacing() + 2 * GAP)
         self._greedy = QCheckBox("Greedy")
         self._greedy.setObjectName("compare_greedy")
         self._greedy.setAccessibleName("Greedy")
@@ -152,6 +151,7 @@ class CompareWindow(RunWindow):
         self._note = SubtleLabel()
         self._note.setObjectName("compare_note")
         self._note.setAccessibleName("State of the comparison")
+        self._note.setToolTip(BOUND_TEXT)
         self._table = _table()
         self._copy = _button("compare_copy", "Copy as Markdown Table")
         self._export = _button("compare_export", "Export…")

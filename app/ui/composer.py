@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from PySide6.QtCore import QEvent, QMimeData, Qt, Signal
-from PySide6.QtGui import QKeyEvent, QTextCursor
+from PySide6.QtGui import QKeyEvent, QResizeEvent, QTextCursor
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
 
 from app.ui.attachment_chips import AttachmentChips
@@ -76,6 +76,44 @@ class MessageEdit(QPlainTextEdit):
         self.setVerticalScrollBarPolicy(policy.ScrollBarAsNeeded if tall else policy.ScrollBarAlwaysOff)
 
 
+class StatusLine(QWidget):
+    """Says what goes on. Its words change often; the window is laid out anew only where they take another height."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._label = SubtleLabel(parent=self, factor=0.92)
+        self._label.setObjectName("activity")
+        self._label.setAccessibleName("State of the chat")
+
+    @property
+    def text(self) -> str:
+        """What it says."""
+        return self._label.text()
+
+    def show_text(self, text: str) -> None:
+        """Say something else."""
+        if text != self._label.text():
+            self._label.setText(text)
+            self._fit()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Break the line where the width ends."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Grow and shrink with the size of the text."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.FontChange:
+            self._fit()
+
+    def _fit(self) -> None:
+        height = self._label.heightForWidth(self.width())
+        self._label.setGeometry(0, 0, self.width(), height)
+        if height != self.height():
+            self.setFixedHeight(height)
+
+
 class Composer(QWidget):
     """Takes a message; knows whether it is a new one or another version of one."""
 
@@ -98,9 +136,7 @@ class Composer(QWidget):
         self._button = SignButton("send", "send", "Send", solid=True)
         self._button.clicked.connect(self._press)
         self.attachments = AttachmentChips()
-        self._status = SubtleLabel(factor=0.92)
-        self._status.setObjectName("activity")
-        self._status.setAccessibleName("State of the chat")
+        self._status = StatusLine()
 
         field = Field()
         field.watch(self.edit)
@@ -139,7 +175,7 @@ class Composer(QWidget):
     @property
     def status_text(self) -> str:
         """The line below the field."""
-        return self._status.text()
+        return self._status.text
 
     @property
     def has_message(self) -> bool:
@@ -207,4 +243,4 @@ class Composer(QWidget):
         else:
             self._button.set_sign("send", "Send (Return)")
         self._button.setEnabled(self._can_stop or (self._can_send and self.has_message))
-        self._status.setText(self._activity or (_EDIT_HINT if self.is_editing else _HINT))
+        self._status.show_text(self._activity or (_EDIT_HINT if self.is_editing else _HINT))

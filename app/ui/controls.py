@@ -16,7 +16,7 @@ from PySide6.QtWidgets import (
 
 from app.chat.options import CacheMode
 from app.ui.icons import GRID, SIGNS
-from app.ui.theme import TIGHT, WIDE, SubtleLabel, accent, hairline, mix, subtle
+from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, accent, hairline, mix, subtle
 
 SIGN_SIZE = 16
 RADIUS = 7.0
@@ -30,6 +30,17 @@ def rounded(widget: QWidget, fill: QColor, border: QColor | None = None, radius:
     painter.setBrush(fill)
     painter.drawRoundedRect(QRectF(widget.rect()).adjusted(0.5, 0.5, -0.5, -0.5), radius, radius)
     painter.end()
+
+
+def paint_sign(painter: QPainter, sign: str, ink: QColor, corner: QPointF) -> None:
+    """Paint a sign whose upper left corner is `corner`."""
+    painter.save()
+    painter.translate(corner)
+    painter.scale(SIGN_SIZE / GRID, SIGN_SIZE / GRID)
+    painter.setPen(QPen(ink, 1.5, Qt.PenStyle.SolidLine, Qt.PenCapStyle.RoundCap, Qt.PenJoinStyle.RoundJoin))
+    painter.setBrush(ink if sign == "stop" else Qt.BrushStyle.NoBrush)
+    painter.drawPath(SIGNS[sign]())
+    painter.restore()
 
 
 class SignButton(QToolButton):
@@ -53,6 +64,7 @@ class SignButton(QToolButton):
         self._framed = framed
         self._sign_last = sign_last
         self.setObjectName(name)
+        self._tooltip = tooltip
         self.setText(text)
         self.setToolTip(tooltip)
         self.setAccessibleName(text or tooltip)
@@ -62,9 +74,16 @@ class SignButton(QToolButton):
     def set_sign(self, sign: str, tooltip: str) -> None:
         """Change what the button shows and says."""
         self._sign = sign
+        self._tooltip = tooltip
         self.setToolTip(tooltip)
         self.setAccessibleName(self.text() or tooltip)
         self.update()
+
+    def set_reason(self, reason: str) -> None:
+        """Grey the button and say in its tooltip why it cannot be pressed; "" lets it be pressed."""
+        self.setEnabled(not reason)
+        self.setToolTip(f"{self._tooltip}. {reason}" if reason else self._tooltip)
+        self.setAccessibleDescription(reason)
 
     def sizeHint(self) -> QSize:
         """Return room for sign and text."""
@@ -94,7 +113,7 @@ class SignButton(QToolButton):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         ink = self._paint_background(painter)
         if self._sign:
-            self._paint_sign(painter, ink, self._sign_left())
+            paint_sign(painter, self._sign, ink, QPointF(self._sign_left(), (self.height() - SIGN_SIZE) / 2))
         if self.text():
             left = 10 + SIGN_SIZE + 6 if self._sign and not self._sign_last else 10
             side = Qt.AlignmentFlag.AlignLeft if self._sign else Qt.AlignmentFlag.AlignHCenter
@@ -126,16 +145,6 @@ class SignButton(QToolButton):
         painter.setBrush(QColor(ink.red(), ink.green(), ink.blue(), round(255 * strength)))
         painter.drawRoundedRect(area, RADIUS, RADIUS)
         return ink
-
-    def _paint_sign(self, painter: QPainter, ink: QColor, left: float) -> None:
-        painter.save()
-        painter.translate(QPointF(left, (self.height() - SIGN_SIZE) / 2))
-        painter.scale(SIGN_SIZE / GRID, SIGN_SIZE / GRID)
-        pen = QPen(ink, 1.5, Qt.PenStyle.SolidLine, Qt.PenCapStyle.RoundCap, Qt.PenJoinStyle.RoundJoin)
-        painter.setPen(pen)
-        painter.setBrush(ink if self._sign == "stop" else Qt.BrushStyle.NoBrush)
-        painter.drawPath(SIGNS[self._sign]())
-        painter.restore()
 
 
 class CacheSwitch(QFrame):
@@ -226,7 +235,7 @@ class NoticeBar(QFrame):
         texts.addWidget(self._hint)
         texts.addLayout(buttons)
         row = QHBoxLayout(self)
-        row.setContentsMargins(WIDE, TIGHT, TIGHT, TIGHT)
+        row.setContentsMargins(WIDE, TIGHT, GAP, TIGHT)
         row.addLayout(texts, 1)
         row.addWidget(self._undo, 0, Qt.AlignmentFlag.AlignVCenter)
         row.addWidget(self._close, 0, Qt.AlignmentFlag.AlignTop)
@@ -312,8 +321,9 @@ class Bubble(QFrame):
 class Field(QFrame):
     """A rounded frame around a text input; its outline follows the focus of `watched`."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, parent: QWidget | None = None, *, radius: float = 12.0) -> None:
         super().__init__(parent)
+        self._radius = radius
         self._watched: QWidget | None = None
 
     def watch(self, widget: QWidget) -> None:
@@ -332,4 +342,4 @@ class Field(QFrame):
         palette = self.palette()
         focused = self._watched is not None and self._watched.hasFocus()
         border = accent(palette) if focused else mix(hairline(palette), subtle(palette), 0.2)
-        rounded(self, palette.color(QPalette.ColorRole.Base), border, radius=12)
+        rounded(self, palette.color(QPalette.ColorRole.Base), border, radius=self._radius)

@@ -1,11 +1,12 @@
 """A line that unfolds to a plain text."""
 
-from PySide6.QtCore import QEvent, Qt
+from PySide6.QtCore import QEvent, QRect, Qt
 from PySide6.QtGui import QPainter, QPaintEvent, QPalette
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from app.ui.controls import SignButton
 from app.ui.message_text import MessageText
+from app.ui.text_matches import count_plain
 from app.ui.theme import TIGHT, hairline, subtle
 
 INDENT = 18
@@ -20,6 +21,8 @@ class Disclosure(QWidget):
         super().__init__(parent)
         self._content = ""
         self._is_open = False
+        self._counted = ("", "", 0)
+        """What was counted in which text while it was folded, and how often it occurred."""
         self._what = what
         self.toggle = SignButton("right", f"{name}_toggle_{number}", f"Show {what}", text=what)
         self.toggle.clicked.connect(self._turn)
@@ -47,6 +50,38 @@ class Disclosure(QWidget):
         self._name_toggle()
         if self._is_open:
             self.text.show_plain(content)
+
+    # What is found in it, as in MessageText
+
+    @property
+    def match_count(self) -> int:
+        """How often what is looked for occurs, folded or not."""
+        if self._is_open:
+            return self.text.match_count
+        looked_for = (self._content, self.text.needle)
+        if self._counted[:2] != looked_for:
+            self._counted = (*looked_for, count_plain(*looked_for))
+        return self._counted[2]
+
+    def find_all(self, needle: str) -> None:
+        """Mark `needle` wherever it occurs, also once it is unfolded; "" marks nothing."""
+        self.text.find_all(needle)
+
+    def show_match(self, index: int | None) -> None:
+        """Mark one of the matches as the current one, or none."""
+        self.text.show_match(index)
+
+    def unfold_match(self, index: int) -> None:
+        """Unfold, so that a match can be seen."""
+        if not self._is_open:
+            self._turn()
+
+    def match_area(self, index: int) -> QRect:
+        """Return where a match stands; where it is folded, that is the button."""
+        if not self._is_open:
+            return self.toggle.geometry()
+        area = self.text.match_area(index)
+        return QRect(self.text.viewport().mapTo(self, area.topLeft()), area.size())
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Draw a line beside the text."""

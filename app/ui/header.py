@@ -1,25 +1,21 @@
-"""Above the transcript: which model, which cache mode, this chat's settings, and the line about the starter."""
+"""Above the transcript: which model, which cache mode, this chat's settings."""
 
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QPaintEvent, QPalette, QResizeEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QMenu, QToolButton, QWidget
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import QHBoxLayout, QMenu, QToolButton, QWidget
 
 from app.chat.model_name import model_name
 from app.chat.options import ChatOptions
-from app.ui.controls import CacheSwitch, SignButton, rounded
-from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, mix
+from app.ui.controls import CacheSwitch, SignButton
+from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel
 from app.viewmodels.open_model import OpenModel
 from app.viewmodels.settings_model import SettingsModel
 
-STARTER_TEXT = (
-    'The starter is a tiny model for trying Nibble out; do not trust what it says. <a href="get">Get a real model…</a>'
-)
 TITLE_WIDTH = 180
 LABELLED_WIDTH = 460
 """From this width on the cache switch has its label beside it."""
-_BY_KEYS = Qt.TextInteractionFlag.LinksAccessibleByKeyboard
 
 
 class ModelPicker(SignButton):
@@ -115,33 +111,3 @@ class Header(QWidget):
     def show_options(self, options: ChatOptions) -> None:
         """Show what the open chat has chosen."""
         self.cache.show_mode(options.cache_mode)
-
-
-class StarterNote(QFrame):
-    """Says plainly what the starter is, while it is the model."""
-
-    model_wanted = Signal()
-
-    def __init__(self, model: OpenModel, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._model = model
-        self.setObjectName("starter_note")
-        self.setAccessibleName("About the starter model")
-        text = SubtleLabel(STARTER_TEXT, factor=0.92)
-        text.setObjectName("starter_text")
-        text.setToolTip("27.8M parameters. File > Get a Real Model… leads to one that gives real answers.")
-        text.setTextInteractionFlags(Qt.TextInteractionFlag.LinksAccessibleByMouse | _BY_KEYS)
-        text.linkActivated.connect(self.model_wanted)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(12, GAP, 12, GAP)
-        row.addWidget(text)
-        model.changed.connect(self._show)
-        self._show()
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        """Draw a quiet background."""
-        palette = self.palette()
-        rounded(self, mix(palette.color(QPalette.ColorRole.Base), palette.color(QPalette.ColorRole.Text), 0.045))
-
-    def _show(self) -> None:
-        self.setVisible(self._model.is_starter)

@@ -93,6 +93,12 @@ def _left() -> QPainterPath:
     return _lines(((9.5, 4.5), (6, 8), (9.5, 11.5)))
 
 
+def _search() -> QPainterPath:
+    path = _lines(((10, 10), (13.5, 13.5)))
+    path.addEllipse(QPointF(6.8, 6.8), 4.3, 4.3)
+    return path
+
+
 SIGNS: dict[str, Callable[[], QPainterPath]] = {
     "send": _send,
     "stop": _stop,
@@ -108,5 +114,6 @@ SIGNS: dict[str, Callable[[], QPainterPath]] = {
     "up": _up,
     "right": _right,
     "left": _left,
+    "search": _search,
 }
 """Every sign by name."""

@@ -1,12 +1,13 @@
 """The live panel: what this chat's cache takes, what it would take in fp16, how fast it goes, what memory is held."""
 
 from PySide6.QtCore import QEvent, QSize, Qt
-from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QFrame, QGridLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from app.chat.options import CacheMode
 from app.ui.growth_plot import GrowthPlot
 from app.ui.meter import Meter
 from app.ui.outlook_grid import OutlookGrid
+from app.ui.scroll_bar import WIDTH as SCROLL_BAR_WIDTH
 from app.ui.sparkline import Sparkline
 from app.ui.theme import GAP, TIGHT, WIDE, Hairline, SubtleLabel, figure_font, scaled_font
 from app.viewmodels.cache_course import Course
@@ -14,8 +15,9 @@ from app.viewmodels.outlook_table import OutlookTable
 from app.viewmodels.panel_state import PanelState
 
 SECTIONS = {"cache": "KV cache", "speed": "Speed", "context": "Context", "memory": "Memory in the engine"}
-OUTLOOK = "Outlook"
 """Headings, by the part of a row's key before the dot."""
+OUTLOOK = "Outlook"
+LEAST_WIDTH = 250
 
 
 class LivePanel(QWidget):
@@ -37,6 +39,7 @@ class LivePanel(QWidget):
         self._headline.setTextInteractionFlags(
             Qt.TextInteractionFlag.TextSelectableByMouse | Qt.TextInteractionFlag.TextSelectableByKeyboard
         )
+        self._headline.setFocusPolicy(Qt.FocusPolicy.StrongFocus)  # Qt lets text that can be selected have it by click
         self._mode = _quiet("panel_mode", "How the cache is held")
         self._status = _quiet("panel_status", "What the engine is doing")
         self._notes = _quiet("panel_layer_notes", "Why layers are not int4")
@@ -53,6 +56,8 @@ class LivePanel(QWidget):
         self._growth = GrowthPlot("Growth of this cache beside fp16")
         self._growth.setObjectName("panel_growth")
         self._outlook = OutlookGrid()
+        self._page = QWidget()
+        self._page.setObjectName("panel_page")
         self._lay_out()
 
     def show_state(self, state: PanelState) -> None:
@@ -74,6 +79,10 @@ class LivePanel(QWidget):
         self._notes.setVisible(bool(state.layer_notes))
         self._show_bars(state)
         self._sparkline.set_values(state.speeds, state.speeds_text)
+        self._sparkline.setVisible(bool(state.speeds))
+        # Before the next paint, or all would be painted once more after it.
+        for widget in (self._page, self._page.parentWidget()):
+            QApplication.sendPostedEvents(widget, QEvent.Type.LayoutRequest)
 
     def show_course(self, course: Course) -> None:
         """Show how the cache has grown."""
@@ -87,11 +96,17 @@ class LivePanel(QWidget):
         """Return a width at which no usual figure wraps."""
         return QSize(36 * self.fontMetrics().averageCharWidth() + 2 * WIDE, 640)
 
+    def minimumSizeHint(self) -> QSize:
+        """Return the least width at which no figure is cut off, whatever the size of the text."""
+        return QSize(max(LEAST_WIDTH, self._page.minimumSizeHint().width() + SCROLL_BAR_WIDTH), 200)
+
     def changeEvent(self, event: QEvent) -> None:
-        """Let the scroll area's page follow the window's palette."""
+        """Let the scroll area's page follow the window's palette and size of text."""
         super().changeEvent(event)
         if event.type() == QEvent.Type.PaletteChange:
             self.update()
+        elif event.type() == QEvent.Type.FontChange:
+            self.updateGeometry()
 
     def _show_bars(self, state: PanelState) -> None:
         own = "This cache, int4" if state.mode is CacheMode.INT4 else "This cache, fp16"
@@ -116,8 +131,7 @@ class LivePanel(QWidget):
         self._context_bar.setToolTip(f"Context used: {state.value('context.used')}")
 
     def _lay_out(self) -> None:
-        page = QWidget()
-        page.setObjectName("panel_page")
+        page = self._page
         column = QVBoxLayout(page)
         column.setContentsMargins(WIDE, WIDE, WIDE, WIDE)
         column.setSpacing(GAP)
@@ -150,7 +164,6 @@ class LivePanel(QWidget):
         scroll.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # Tab goes to the headline inside, whose keys scroll
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setWidget(page)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)

@@ -14,6 +14,7 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QScrollArea, QSplitter, QStackedWidget, QVBoxLayout, QWidget
 
 from app.chat.options import CacheMode
+from app.ui.action_states import STOPPABLE, enable_actions, reason_not_to_ask, reason_not_to_turn
 from app.ui.chat_find import ChatFind
 from app.ui.commands import Commands
 from app.ui.composer import Composer
@@ -21,21 +22,22 @@ from app.ui.controls import NoticeBar, Page
 from app.ui.empty_state import EmptyState
 from app.ui.file_drop import FileDrop
 from app.ui.find_bar import FindBar
-from app.ui.header import Header, StarterNote
+from app.ui.header import Header
 from app.ui.live_panel import LivePanel
 from app.ui.look import Look
 from app.ui.menus import build_menus
+from app.ui.quiet_note import ChatModelNote, StarterNote
 from app.ui.scroll_bar import quieten
 from app.ui.sidebar import Sidebar
 from app.ui.theme import GAP, TIGHT, WIDE, Hairline
 from app.ui.transcript import COLUMN_WIDTH, Transcript
+from app.ui.window_places import WindowPlaces
 from app.viewmodels.models import Models
 from app.viewmodels.outlook_table import outlook_table
 from app.viewmodels.reply import ChatState
 
 MINIMUM_SIZE = (760, 480)
 FIRST_SIZE = (1180, 760)
-_STOPPABLE = (ChatState.LOADING, ChatState.PREFILL, ChatState.DECODING, ChatState.BUSY)
 _ANNOUNCED = {
     ChatState.IDLE: "Ready",
     ChatState.PREFILL: "Reading your message",
@@ -60,6 +62,7 @@ class MainWindow(QMainWindow):
         self.sidebar = Sidebar(models.conversations)
         self.header = Header(models.model, models.settings)
         self.starter_note = StarterNote(models.model)
+        self.model_note = ChatModelNote(models.session, models.model)
         self.transcript = Transcript()
         self.find_bar = FindBar()
         self.chat_find = ChatFind(self.find_bar, self.transcript)
@@ -71,7 +74,7 @@ class MainWindow(QMainWindow):
             quieten(area)
         self.actions_ = build_menus(self)
         self.look = Look(models.settings, self)
-        self.commands = Commands(self, models, self.composer, self.notice)
+        self.commands = Commands(self, models, self.composer, self.notice, WindowPlaces(geometry, self))
         self._lay_out()
         self._connect_session()
         self._connect_controls()
@@ -102,15 +105,15 @@ class MainWindow(QMainWindow):
         self._pages.addWidget(self.transcript)
         middle = Page()
         middle.setObjectName("chat")
-        middle.setMinimumWidth(360)
+        middle.setMinimumWidth(330)
         column = QVBoxLayout(middle)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
         column.addWidget(self.header)
         column.addWidget(Hairline())
         column.addSpacing(GAP)
-        column.addLayout(_centred(self.starter_note))
-        column.addLayout(_centred(self.find_bar))
+        for bar in (self.starter_note, self.model_note, self.find_bar):
+            column.addLayout(_centred(bar, GAP))
         column.addWidget(self._pages, 1)
         column.addLayout(_centred(self.notice))
         column.addSpacing(TIGHT)
@@ -122,8 +125,7 @@ class MainWindow(QMainWindow):
         for part, stretch in ((self.sidebar, 0), (middle, 1), (self.panel, 0)):
             self._splitter.addWidget(part)
             self._splitter.setStretchFactor(self._splitter.count() - 1, stretch)
-        self.sidebar.setMinimumWidth(180)
-        self.panel.setMinimumWidth(250)
+        self.sidebar.setMinimumWidth(170)
         self._splitter.setSizes([230, FIRST_SIZE[0] - 230 - 290, 290])
         self.setCentralWidget(self._splitter)
 
@@ -183,7 +185,8 @@ class MainWindow(QMainWindow):
         self.header.options_asked.connect(commands.show_options)
         self.header.panel_toggle.clicked.connect(self._set_panel)
         self.header.picker.model_wanted.connect(commands.get_model)
-        self.starter_note.model_wanted.connect(commands.get_model)
+        self.starter_note.link_followed.connect(commands.get_model)
+        self.model_note.model_asked.connect(session.load_model)
         self.empty_state.model_wanted.connect(commands.get_model)
         self.empty_state.folder_asked.connect(commands.open_model)
         self.empty_state.restart_asked.connect(self._restart)
@@ -338,7 +341,8 @@ class MainWindow(QMainWindow):
         self._enable_actions()
 
     def _show_state(self, state: ChatState) -> None:
-        self.composer.set_abilities(can_send=state is ChatState.IDLE, can_stop=state in _STOPPABLE)
+        self.composer.set_abilities(can_send=state is ChatState.IDLE, can_stop=state in STOPPABLE)
+        self.transcript.show_reasons(reason_not_to_ask(state), reason_not_to_turn(state))
         self._show_empty_state()
         self.notice.set_engine_down(state is ChatState.FAILED)
         self._enable_actions()
@@ -382,37 +386,14 @@ class MainWindow(QMainWindow):
             self.notice.hide()
 
     def _enable_actions(self) -> None:
-        actions, session = self.actions_, self._session
-        is_idle = session.state is ChatState.IDLE
-        stored = session.conversation is not None
-        answered = session.last_user_message is not None
-        for action in (actions.find, actions.find_next, actions.find_previous):
-            action.setEnabled(bool(session.messages))
-        actions.send.setEnabled(is_idle and self.composer.has_message)
-        actions.stop.setEnabled(session.state in _STOPPABLE)
-        actions.regenerate.setEnabled(is_idle and answered)
-        actions.edit_last.setEnabled(is_idle and answered)
-        actions.restart.setEnabled(session.state is ChatState.FAILED)
-        actions.compare.setEnabled(self._models.model.facts is not None)
-        actions.quality.setEnabled(self._models.model.facts is not None)
-        actions.export.setEnabled(bool(self._models.stats.rows))
-        actions.copy_chat.setEnabled(bool(session.messages))
-        for action, steps in ((actions.bigger, 1), (actions.smaller, -1), (actions.usual_size, 0)):
-            action.setEnabled(self._models.settings.can_zoom(steps))
-        actions.rename.setEnabled(stored)
-        actions.delete.setEnabled(stored)
-        actions.pin.setEnabled(stored)
-        is_pinned = session.conversation is not None and session.conversation.is_pinned
-        actions.pin.setText("Unpin Chat" if is_pinned else "Pin Chat")
-        actions.crash_report.setEnabled(self._models.support.last_report is not None)
-        actions.undo_delete.setEnabled(self._models.deletions.can_undo)
+        enable_actions(self.actions_, self._models, has_message=self.composer.has_message)
 
 
-def _centred(widget: QWidget) -> QHBoxLayout:
-    """Return `widget` in the transcript's column."""
+def _centred(widget: QWidget, below: int = 0) -> QHBoxLayout:
+    """Return `widget` in the transcript's column, with so much room below it."""
     widget.setMaximumWidth(COLUMN_WIDTH)
     row = QHBoxLayout()
-    row.setContentsMargins(WIDE + GAP, 0, WIDE + GAP, 0)
+    row.setContentsMargins(WIDE + GAP, 0, WIDE + GAP, below)
     row.addStretch(1)
     row.addWidget(widget, 100)
     row.addStretch(1)

@@ -1,6 +1,8 @@
 """Markdown into a styled QTextDocument: code in colours, tables with lines, never raw HTML, never a fetched image."""
 
+import functools
 from dataclasses import dataclass
+from typing import Any
 
 from pygments.lexers import get_lexer_by_name
 from pygments.token import Comment, Keyword, Literal, Name, Number, Operator, String, Token
@@ -95,9 +97,8 @@ def _dress(document: QTextDocument, first: QTextBlock, palette: QPalette) -> lis
     cursor.beginEditBlock()
     _replace_images(document, start)
     _style_blocks(document, start, palette)
-    for frame in document.rootFrame().childFrames():
-        if isinstance(frame, QTextTable) and frame.firstPosition() >= document.findBlockByNumber(start).position():
-            _style_table(frame, palette)
+    for table in _tables(document, start):
+        _style_table(table, palette)
     cursor.endEditBlock()
     found = _code_blocks(document, start)
     for code in found:
@@ -119,6 +120,19 @@ def _replace_images(document: QTextDocument, start: int) -> None:
             plain.setFontItalic(True)
             cursor.insertText(f"[image: {name}]", plain)
         block = block.next()
+
+
+def _tables(document: QTextDocument, start: int) -> list[QTextTable]:
+    """Return the tables from a block on, looking at nothing before it."""
+    found = []
+    block = document.findBlockByNumber(start)
+    while block.isValid():
+        table = QTextCursor(block).currentTable()
+        if table is not None:
+            found.append(table)
+            block = document.findBlock(table.lastPosition())
+        block = block.next()
+    return found
 
 
 def _style_blocks(document: QTextDocument, start: int, palette: QPalette) -> None:
@@ -228,10 +242,7 @@ def _code_blocks(document: QTextDocument, start: int) -> list[CodeBlock]:
 
 def _colour_code(document: QTextDocument, code: CodeBlock, palette: QPalette) -> None:
     """Draw a code block in the colours of its language, where that is known."""
-    try:
-        lexer = get_lexer_by_name(code.language, stripnl=False, ensurenl=False) if code.language else None
-    except ClassNotFound:
-        lexer = None
+    lexer = _lexer(code.language)
     if lexer is None:
         return
     ranges: dict[int, list[QTextLayout.FormatRange]] = {}
@@ -250,6 +261,15 @@ def _colour_code(document: QTextDocument, code: CodeBlock, palette: QPalette) ->
         block = document.findBlockByNumber(number)
         block.layout().setFormats(formats)
         document.markContentsDirty(block.position(), block.length())
+
+
+@functools.lru_cache(64)
+def _lexer(language: str) -> Any:
+    """Return what reads a language; None where it is not known. To find one takes longer than to read some lines."""
+    try:
+        return get_lexer_by_name(language, stripnl=False, ensurenl=False) if language else None
+    except ClassNotFound:
+        return None
 
 
 def _token_format(kind: object, palette: QPalette) -> QTextCharFormat | None:

@@ -102,6 +102,7 @@ def build_menus(window: QMainWindow) -> Actions:
     settings = command(edit, "settings", "Settings…", "Ctrl+,", roles.PreferencesRole)
 
     chat = menu("chat", "Chat")
+    chat.setToolTipsVisible(True)  # they say why a command is greyed
     send = command(chat, "send", "Send", "Ctrl+Return")
     attach = command(chat, "attach", "Attach Text File…", "Ctrl+Shift+A")
     stop = command(chat, "stop", "Stop", "Ctrl+.")

@@ -49,6 +49,7 @@ class MessageText(QTextBrowser):
         self._needle = ""
         self._matches: list[Match] = []
         self._shown_match: int | None = None
+        self._areas: list[QRectF] = []
         self._copy_buttons: list[SignButton] = []
         self.setOpenLinks(False)
         self.setFrameShape(QFrame.Shape.NoFrame)
@@ -73,8 +74,9 @@ class MessageText(QTextBrowser):
         self._markdown = text
         cursor = self.textCursor()
         anchor, position = cursor.anchor(), cursor.position()
+        stays = 0
         if is_growing or (self._settled.text and not has_definitions(text)):
-            self._grow(text)
+            stays = self._grow(text)
         else:
             self._settled = _NOTHING
             self._code = write_markdown(self.document(), text, self.palette())
@@ -84,7 +86,7 @@ class MessageText(QTextBrowser):
             kept.setPosition(min(anchor, end))
             kept.setPosition(min(position, end), QTextCursor.MoveMode.KeepAnchor)
             self.setTextCursor(kept)
-        self._fit()
+        self._fit(stays)
         self._find_again()
 
     def show_plain(self, text: str) -> None:
@@ -118,6 +120,14 @@ class MessageText(QTextBrowser):
         if index != self._shown_match:
             self._shown_match = index
             self._mark()
+
+    @property
+    def match_count(self) -> int:
+        """How often it occurs."""
+        return len(self._matches)
+
+    def unfold_match(self, index: int) -> None:
+        """Do nothing: all of this text is in sight."""
 
     def match_area(self, index: int) -> QRect:
         """Return where a match stands."""
@@ -174,15 +184,17 @@ class MessageText(QTextBrowser):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(code_background(self.palette()))
-        for area in map(self._area_of, self._code):
+        for area in self._areas:
             if area.intersects(QRectF(event.rect())):
                 painter.drawRoundedRect(area, RADIUS, RADIUS)
         painter.end()
         super().paintEvent(event)
 
-    def _grow(self, text: str) -> None:
+    def _grow(self, text: str) -> int:
+        """Write what is not settled; return how many code blocks from the first on stay where they were."""
         document, palette = self.document(), self.palette()
         settled = self._settled if text.startswith(self._settled.text) else _NOTHING
+        stays = len(settled.code)
         if settled.text:
             cut_markdown(document, settled.end)
         rest = text[len(settled.text) :]
@@ -194,6 +206,7 @@ class MessageText(QTextBrowser):
         self._settled = settled
         write = append_markdown if settled.text else write_markdown
         self._code = [*settled.code, *write(document, rest, palette)]
+        return stays
 
     def _find_again(self) -> None:
         if self._needle or self._matches:
@@ -203,11 +216,16 @@ class MessageText(QTextBrowser):
     def _mark(self) -> None:
         self.setExtraSelections(marks(self.document(), self._matches, self._shown_match, self.palette()))
 
-    def _fit(self) -> None:
+    def _fit(self, stays: int = 0) -> None:
+        """Take the height of the text, and find the places of its code; the first `stays` blocks are where they were.
+
+        Where a block is takes longer to find the more text there is.
+        """
         height = math.ceil(self.document().size().height()) + 1
         if height != self.height():
             self.setFixedHeight(height)
-        self._place_copy_buttons()
+        self._areas = [*self._areas[:stays], *map(self._area_of, self._code[stays:])]
+        self._place_copy_buttons(stays)
 
     def _area_of(self, code: CodeBlock) -> QRectF:
         document, layout = self.document(), self.document().documentLayout()
@@ -216,18 +234,18 @@ class MessageText(QTextBrowser):
         top, bottom = first.top() - CODE_PADDING, last.bottom() + CODE_PADDING
         return QRectF(0, top, self.viewport().width(), bottom - top)
 
-    def _place_copy_buttons(self) -> None:
-        while len(self._copy_buttons) < len(self._code):
+    def _place_copy_buttons(self, stays: int) -> None:
+        while len(self._copy_buttons) < len(self._areas):
             name = f"{self.objectName()}_copy_code_{len(self._copy_buttons)}"
             button = SignButton("copy", name, "Copy this code", self.viewport())
             button.clicked.connect(self._copier(len(self._copy_buttons)))
             self._copy_buttons.append(button)
-        for i, button in enumerate(self._copy_buttons):
-            button.setVisible(i < len(self._code))
-            if i < len(self._code):
-                area = self._area_of(self._code[i])
-                button.resize(button.sizeHint())
-                button.move(round(area.right()) - button.width() - 3, round(area.top()) + 3)
+        for button, area in zip(self._copy_buttons[stays:], self._areas[stays:], strict=False):
+            button.resize(button.sizeHint())
+            button.move(round(area.right()) - button.width() - 3, round(area.top()) + 3)
+            button.show()
+        for button in self._copy_buttons[len(self._areas) :]:
+            button.hide()
 
     def _copier(self, index: int) -> Callable[[], None]:
         return lambda: QGuiApplication.clipboard().setText(self._code[index].text)

@@ -2,7 +2,7 @@
 
 import time
 
-from PySide6.QtCore import Qt, QTimer, QUrl, Signal
+from PySide6.QtCore import QRect, Qt, QTimer, QUrl, Signal
 from PySide6.QtGui import QGuiApplication, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
@@ -22,6 +22,8 @@ from app.viewmodels.panel_state import format_bytes, format_seconds, format_spee
 BUBBLE_SHARE = 0.85
 RENDER_SHARE = 0.05
 """Most of the window's time that writing a growing text may take; to paint it takes about as much again."""
+QUICK_S = 0.01
+"""A text that is written in so short a time is written whenever it changes."""
 _ENDINGS = {MessageState.CANCELLED: "Stopped", MessageState.FAILED: "Cut off: the engine failed here"}
 
 
@@ -33,19 +35,23 @@ class MessageView(QWidget):
     edit_asked = Signal()
     version_chosen = Signal(int)
     """The message id of another version."""
+    rendered = Signal(object)
+    """This view: it shows its text."""
 
     def __init__(self, stored: StoredMessage, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._stored = stored
         self._parts = Parts(None, "")
         self._is_last = False
-        self._render_cost_s = 0.0
+        self._took_s = (0.0, 0.0)
         self._later = QTimer(self, singleShot=True)
         self._later.timeout.connect(self._render)
         self.text = MessageText()
         self.text.setObjectName(f"message_text_{stored.id}")
         self.text.anchorClicked.connect(self.link_activated)
         self.reasoning = ReasoningPart(stored.id)
+        self.files: list[Disclosure] = []
+        """What was attached, folded."""
         self._status = SubtleLabel(factor=0.92)
         self._status.setObjectName(f"message_status_{stored.id}")
         self._copy = SignButton("copy", f"copy_message_{stored.id}", "Copy this message as Markdown")
@@ -85,16 +91,63 @@ class MessageView(QWidget):
         if stored.state is not MessageState.STREAMING:
             self._later.stop()
             self._render()
+        elif (cost_s := min(self._took_s)) <= QUICK_S:
+            self._render()
         elif not self._later.isActive():
-            self._later.start(
-                round(1000 * self._render_cost_s * (1 / RENDER_SHARE - 1)) if self._render_cost_s > 0.01 else 0
-            )
+            self._later.start(round(1000 * cost_s * (1 / RENDER_SHARE - 1)))
         self._show_footer()
 
     def set_last(self, is_last: bool) -> None:
         """Offer what only the last message can do."""
         self._is_last = is_last
         self._show_footer()
+
+    def show_reasons(self, not_to_ask: str, not_to_turn: str) -> None:
+        """Say why no reply can be asked for, and why no other version can be opened; "" where they can."""
+        self._again.set_reason(not_to_ask)
+        self._edit.set_reason(not_to_ask)
+        self.versions.show_reason(not_to_turn)
+
+    # What is found in it: in its reasoning, its text and its files, in the order in which they are shown
+
+    @property
+    def match_count(self) -> int:
+        """How often what is looked for occurs."""
+        return sum(part.match_count for part in self._findable)
+
+    def find_all(self, needle: str) -> None:
+        """Mark `needle` wherever it occurs, also as the text changes; "" marks nothing."""
+        for part in self._findable:
+            part.find_all(needle)
+
+    def show_match(self, index: int | None) -> None:
+        """Mark one of the matches as the current one, or none."""
+        found = None if index is None else self._part_of(index)
+        for part in self._findable:
+            part.show_match(found[1] if found is not None and found[0] is part else None)
+
+    def unfold_match(self, index: int) -> None:
+        """Unfold the part that a match is in."""
+        if (found := self._part_of(index)) is not None:
+            found[0].unfold_match(found[1])
+
+    def match_area(self, index: int) -> QRect:
+        """Return where a match stands; an empty rectangle where there are not so many."""
+        if (found := self._part_of(index)) is None:
+            return QRect()
+        area = found[0].match_area(found[1])
+        return QRect(found[0].mapTo(self, area.topLeft()), area.size())
+
+    @property
+    def _findable(self) -> list[Disclosure | MessageText]:
+        return [self.reasoning, self.text, *self.files]
+
+    def _part_of(self, index: int) -> tuple[Disclosure | MessageText, int] | None:
+        for part in self._findable:
+            if index < part.match_count:
+                return part, index
+            index -= part.match_count
+        return None
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Keep a bubble as narrow as its text."""
@@ -119,6 +172,7 @@ class MessageView(QWidget):
         for i, file in enumerate(attached_in(self._stored.message.text).files):
             part = Disclosure("attached", f"{self._stored.id}_{i}", file.name, at_right=True)
             part.show_content(file.name, file.text)
+            self.files.append(part)
             column.addWidget(part)
         column.addWidget(self.versions, 0, Qt.AlignmentFlag.AlignRight)
         for unused in (self._status, self._copy, self._again, self.reasoning):
@@ -144,7 +198,7 @@ class MessageView(QWidget):
         self._edit.hide()
 
     def _render(self) -> None:
-        started_s = time.perf_counter()
+        started_s = time.thread_time()
         message = self._stored.message
         if message.role is Role.USER:
             self.text.show_plain(self._parts.answer)
@@ -154,7 +208,9 @@ class MessageView(QWidget):
             self.text.setVisible(bool(self._parts.answer) or not self._parts.is_thinking)
             is_growing = self._stored.state is MessageState.STREAMING
             self.text.show_markdown(self._parts.answer, is_growing=is_growing)
-        self._render_cost_s = time.perf_counter() - started_s
+        # The lesser of two counts: once in a while something is loaded as well.
+        self._took_s = (self._took_s[1], time.thread_time() - started_s)
+        self.rendered.emit(self)
 
     def _show_footer(self) -> None:
         streaming = self._stored.state is MessageState.STREAMING

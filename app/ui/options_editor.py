@@ -13,7 +13,6 @@ from PySide6.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
-    QPlainTextEdit,
     QSizePolicy,
     QSpinBox,
     QVBoxLayout,
@@ -22,6 +21,7 @@ from PySide6.QtWidgets import (
 
 from app.chat.options import CacheMode, ChatOptions
 from app.settings.schema import FIELDS, Field, Settings, value_of, with_value
+from app.ui.prompt_edit import PromptEdit
 from app.ui.theme import GAP, TIGHT, WIDE, Hairline, SubtleLabel, scaled_font
 
 TYPING_PAUSE_MS = 400
@@ -129,7 +129,7 @@ class FieldsEditor(QWidget):
         line = QHBoxLayout()
         line.setSpacing(GAP)
         line.addWidget(control)
-        if not isinstance(control, QPlainTextEdit):
+        if not isinstance(control, PromptEdit):
             bounds = SubtleLabel(bounds_text(field), factor=0.9)
             bounds.setObjectName(f"option_{name}_bounds")
             line.addWidget(bounds, 1)
@@ -179,10 +179,8 @@ class FieldsEditor(QWidget):
         return box
 
     def _text(self, field: Field) -> QWidget:
-        edit = QPlainTextEdit()
-        edit.setTabChangesFocus(True)
+        edit = PromptEdit(lines=4)
         edit.setPlaceholderText(bounds_text(field).capitalize())
-        edit.setFixedHeight(4 * edit.fontMetrics().lineSpacing() + 2 * GAP)
         edit.textChanged.connect(self._typing.start)
         self._show[field.key] = edit.setPlainText
         return edit
@@ -195,7 +193,7 @@ class FieldsEditor(QWidget):
 
     def _take_texts(self) -> None:
         for key, control in self._controls.items():
-            if isinstance(control, QPlainTextEdit):
+            if isinstance(control, PromptEdit):
                 self._enter(key, control.toPlainText())
 
     def _enter(self, key: str, value: object) -> None:

@@ -5,7 +5,6 @@ from PySide6.QtGui import QKeyEvent, QPainter, QPalette, QPen
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QFrame,
-    QLineEdit,
     QListView,
     QMenu,
     QStackedLayout,
@@ -18,6 +17,7 @@ from PySide6.QtWidgets import (
 
 from app.ui.controls import SignButton
 from app.ui.scroll_bar import quieten
+from app.ui.search_field import SearchField
 from app.ui.theme import GAP, SubtleLabel, accent, mix, scaled_font, subtle
 from app.viewmodels.conversation_list import CONVERSATION_ROLE, ConversationList
 
@@ -41,11 +41,10 @@ class Sidebar(QWidget):
         self._open_id: int | None = None
         new_chat = SignButton("plus", "new_chat", "Start a new chat", text="New Chat")
         new_chat.clicked.connect(self.new_chat_asked)
-        self.search = QLineEdit()
+        field = SearchField()
+        self.search = field.edit
         self.search.setObjectName("search")
         self.search.setAccessibleName("Search conversations")
-        self.search.setPlaceholderText("Search")
-        self.search.setClearButtonEnabled(True)
         self.search.textChanged.connect(conversations.search)
         self.list = ConversationView()
         self.list.setObjectName("conversation_list")
@@ -76,7 +75,7 @@ class Sidebar(QWidget):
         column.setContentsMargins(GAP, GAP, GAP, GAP)
         column.setSpacing(GAP)
         column.addWidget(new_chat)
-        column.addWidget(self.search)
+        column.addWidget(field)
         column.addWidget(pages, 1)
         conversations.modelReset.connect(self._show_rows)
         self._show_rows()

@@ -22,7 +22,7 @@ from app.ui.controls import NoticeBar
 from app.ui.figure_table import figure_table
 from app.ui.scatter_plot import ScatterPlot
 from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, scaled_font
-from app.viewmodels.session_stats import THIS_SESSION, SessionStats, ShownSession
+from app.viewmodels.session_stats import BOUND_TEXT, THIS_SESSION, SessionStats, ShownSession
 from app.viewmodels.stats_plots import memory_plot, speed_plot
 from app.viewmodels.stats_table import CHAT_COLUMN, SORT_ROLE, StatsTable, summary
 
@@ -87,7 +87,7 @@ class StatsWindow(QDialog):
         self._choice = QComboBox()
         self._choice.setObjectName("stats_session")
         self._choice.setAccessibleName("Session")
-        self._choice.setToolTip("This session, or an earlier one; figures are kept in Nibble's data folder.")
+        self._choice.setToolTip(f"This session, or an earlier one. {BOUND_TEXT}")
         self._choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
         self.notice = NoticeBar()
         self._table = StatsTable(self)

@@ -25,6 +25,15 @@ def matches_in(document: QTextDocument, needle: str) -> list[Match]:
     return found
 
 
+def count_plain(text: str, needle: str) -> int:
+    """Return how often `needle` occurs in a plain text, counted as `matches_in` does."""
+    if not needle or needle.casefold() not in text.casefold():
+        return 0
+    document = QTextDocument()
+    document.setPlainText(text)
+    return len(matches_in(document, needle))
+
+
 def marks(
     document: QTextDocument, matches: list[Match], current: int | None, palette: QPalette
 ) -> list[QTextEdit.ExtraSelection]:

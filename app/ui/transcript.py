@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from PySide6.QtCore import Qt, QTimer, QUrl, Signal
+from PySide6.QtCore import QEvent, Qt, QTimer, QUrl, Signal
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QFrame, QHBoxLayout, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from app.chat.message import Role
 from app.store.store import StoredMessage
@@ -52,6 +52,7 @@ class Transcript(QScrollArea):
         self._messages: tuple[StoredMessage, ...] = ()
         self._views: dict[int, MessageView] = {}
         self._versions: Mapping[int, Versions] = {}
+        self._reasons = ("", "")
         self._follows = True
         self._revealed: tuple[int, int | None] | None = None
         self._settled = QTimer(self, interval=SETTLE_MS, singleShot=True)
@@ -152,6 +153,13 @@ class Transcript(QScrollArea):
         for stored_id, view in self._views.items():
             view.versions.show_versions(versions.get(stored_id))
 
+    def show_reasons(self, not_to_ask: str, not_to_turn: str) -> None:
+        """Say why no reply can be asked for, and why no other version can be opened; "" where they can."""
+        if self._reasons != (not_to_ask, not_to_turn):
+            self._reasons = (not_to_ask, not_to_turn)
+            for view in self._views.values():
+                view.show_reasons(*self._reasons)
+
     def jump_to_end(self) -> None:
         """Scroll to the end and stay there."""
         self._follows = True
@@ -178,7 +186,9 @@ class Transcript(QScrollArea):
         view.regenerate_asked.connect(self.regenerate_asked)
         view.edit_asked.connect(lambda: self.edit_asked.emit(stored.id))
         view.version_chosen.connect(self.version_chosen)
+        view.rendered.connect(self._settle)
         view.versions.show_versions(self._versions.get(stored.id))
+        view.show_reasons(*self._reasons)
         return view
 
     def _show_earlier(self) -> None:
@@ -212,9 +222,14 @@ class Transcript(QScrollArea):
         if index is None:
             bottom = view.mapTo(page, view.rect().bottomLeft())
             self.ensureVisible(bottom.x(), bottom.y(), 0, REVEAL_MARGIN)
-        elif index < len(view.text.matches):
-            at = view.text.viewport().mapTo(page, view.text.match_area(index).center())
+        elif (area := view.match_area(index)).isValid():
+            at = view.mapTo(page, area.center())
             self.ensureVisible(at.x(), at.y(), 0, REVEAL_MARGIN)
+
+    def _settle(self, view: MessageView) -> None:
+        """Give a text that grew its room, and scroll, before it is painted, so that it is painted once."""
+        for widget in (view, self._column, self.widget(), self.viewport()):
+            QApplication.sendPostedEvents(widget, QEvent.Type.LayoutRequest)
 
     def _forget_revealed(self) -> None:
         self._revealed = None

@@ -17,6 +17,7 @@ class VersionSwitch(QWidget):
     def __init__(self, message_id: int, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._versions: Versions | None = None
+        self._reason = ""
         self._previous = SignButton("left", f"previous_version_{message_id}", "Previous version of this message")
         self._previous.clicked.connect(self._choose_previous)
         self._next = SignButton("right", f"next_version_{message_id}", "Next version of this message")
@@ -38,8 +39,17 @@ class VersionSwitch(QWidget):
         if versions is not None:
             self._label.setText(versions.text)
             self._label.setAccessibleName(f"Version {versions.text}")
-            self._previous.setEnabled(versions.previous_id is not None)
-            self._next.setEnabled(versions.next_id is not None)
+            self._enable()
+
+    def show_reason(self, reason: str) -> None:
+        """Say why no other version can be opened now; "" where one can."""
+        self._reason = reason
+        self._enable()
+
+    def _enable(self) -> None:
+        if self._versions is not None:
+            self._previous.set_reason(self._reason or ("" if self._versions.previous_id else "This is the first."))
+            self._next.set_reason(self._reason or ("" if self._versions.next_id else "This is the last."))
 
     def _choose_previous(self) -> None:
         if self._versions is not None and self._versions.previous_id is not None:

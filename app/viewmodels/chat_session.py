@@ -3,26 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from PySide6.QtCore import QObject, QTimer, Signal
+from PySide6.QtCore import QObject, Signal
 
 from app.chat.conversation_text import as_markdown
 from app.chat.figures import ReplyFigures
 from app.chat.message import Role
 from app.chat.options import ChatOptions
-from app.engine.protocol import Cancel, Failed, Finished, Forget, Generate, Prefill, Progress, Token
+from app.engine.protocol import Failed, Forget, Generate, Prefill, Progress
 from app.errors import NibbleError
 from app.store.store import Conversation, MessageState, Store, StoredMessage
 from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.message_writer import MessageWriter
 from app.viewmodels.open_model import OpenModel
 from app.viewmodels.panel_state import PanelState, asked_panel, empty_panel, prefill_panel, progress_panel, reply_panel
-from app.viewmodels.reply import CLOSED, ChatState, Reply, reading_text, turns, writing_text
+from app.viewmodels.reply import CLOSED, ChatState, Reply, turns
+from app.viewmodels.reply_run import ReplyRun
 from app.viewmodels.settings_model import SettingsModel
 from app.viewmodels.turn import store_turn
 from app.viewmodels.versions import Versions, versions_of
-
-PUBLISH_INTERVAL_MS = 100
-"""The transcript hears of new text this often: drawing markdown for every token would be quadratic."""
 
 
 class ChatSession(QObject):
@@ -70,12 +68,16 @@ class ChatSession(QObject):
         self._options = settings.settings.chat
         self._messages: list[StoredMessage] = []
         self._versions: dict[int, Versions] = {}
-        self._reply: Reply | None = None
+        self._run = ReplyRun(engine, self)
         self._activity = ""
         self._announced = ChatState.NO_MODEL
         self._panel = empty_panel(None, self._options)
-        self._publish_timer = QTimer(self, interval=PUBLISH_INTERVAL_MS)
-        self._publish_timer.timeout.connect(self._publish)
+        self._run.message_changed.connect(self._take)
+        self._run.changed.connect(self._tell)
+        self._run.prefilled.connect(self._show_prefill)
+        self._run.progressed.connect(self._show_progress)
+        self._run.ended.connect(self._follow_end)
+        self._run.failed.connect(self.failed)
         engine.event_received.connect(self._receive)
         engine.died.connect(self._lose_engine)
         model.changed.connect(self._follow_model)
@@ -91,8 +93,8 @@ class ChatSession(QObject):
             return ChatState.FAILED
         if self._model.is_loading:
             return ChatState.LOADING
-        if self._reply is not None:
-            return self._reply.state if self._is_open(self._reply) else ChatState.BUSY
+        if (reply := self._run.reply) is not None:
+            return reply.state if self._is_open(reply) else ChatState.BUSY
         return ChatState.NO_MODEL if self._model.facts is None else ChatState.IDLE
 
     @property
@@ -136,6 +138,12 @@ class ChatSession(QObject):
         return self._panel
 
     @property
+    def other_model(self) -> str:
+        """The folder of the model that wrote in the open conversation last; "" where it is open, or is the starter."""
+        path = "" if self._conversation is None else self._conversation.model_path
+        return "" if path == self._model.path else path
+
+    @property
     def last_user_message(self) -> StoredMessage | None:
         """The message that `regenerate` answers again."""
         return next((m for m in reversed(self._messages) if m.message.role is Role.USER), None)
@@ -164,8 +172,8 @@ class ChatSession(QObject):
         if not title:
             return
         self._store.rename(conversation_id, title)
-        if self._reply is not None and self._reply.conversation_id == conversation_id:
-            self._reply.conversation_title = title
+        if (reply := self._reply_in(conversation_id)) is not None:
+            reply.conversation_title = title
         self._reread(conversation_id)
 
     def set_pinned(self, conversation_id: int, is_pinned: bool) -> None:
@@ -175,7 +183,7 @@ class ChatSession(QObject):
 
     def put_aside(self, conversation_id: int) -> None:
         """Stop the reply that a conversation may be getting and close it; it stays in the store."""
-        if self._reply is not None and self._reply.conversation_id == conversation_id:
+        if self._reply_in(conversation_id) is not None:
             self.stop()
         if self._conversation is not None and self._conversation.id == conversation_id:
             self._show(None)
@@ -184,8 +192,8 @@ class ChatSession(QObject):
         """Delete a conversation with its messages, its cache and the reply it may be getting."""
         self._store.delete(conversation_id)
         self.put_aside(conversation_id)
-        if self._reply is not None and self._reply.conversation_id == conversation_id:
-            self._reply.discarded = True
+        if (reply := self._reply_in(conversation_id)) is not None:
+            reply.discarded = True
         self._engine.send(Forget(_chat_id(conversation_id)))
         self.conversation_changed.emit()
 
@@ -216,7 +224,7 @@ class ChatSession(QObject):
 
     def open_version(self, message_id: int) -> bool:
         """Show another version of a message and what followed it; False while a reply is written here."""
-        if self._conversation is None or (self._reply is not None and self._is_open(self._reply)):
+        if self._conversation is None or self._writes_here:
             return False
         self._store.open_branch(message_id)
         self._show(self._conversation)
@@ -231,24 +239,28 @@ class ChatSession(QObject):
         """Stop opening a model, or the reply under way here or in another conversation; what was written is kept."""
         if self._model.is_loading:
             self._model.cancel()
-        reply = self._reply
-        if reply is not None and reply.state is not ChatState.STOPPING:
-            reply.state, reply.activity = ChatState.STOPPING, "Stopping"
-            self._engine.send(Cancel(reply.request_id))
-            self._tell()
+        self._run.stop()
 
     def close(self) -> None:
         """Store what was written so far; the last call before the store is closed."""
-        self._end_reply(MessageState.CANCELLED)
+        self._run.end(MessageState.CANCELLED)
         self._writer.close()
 
     # Inside
+
+    @property
+    def _writes_here(self) -> bool:
+        return self._run.reply is not None and self._is_open(self._run.reply)
+
+    def _reply_in(self, conversation_id: int) -> Reply | None:
+        reply = self._run.reply
+        return reply if reply is not None and reply.conversation_id == conversation_id else None
 
     def _is_open(self, reply: Reply) -> bool:
         return self._conversation is not None and self._conversation.id == reply.conversation_id
 
     def _show(self, conversation: Conversation | None) -> None:
-        self._publish()
+        self._run.publish()
         messages = [] if conversation is None else self._store.messages(conversation.id)
         self._conversation = conversation
         self._options = self._settings.settings.chat if conversation is None else conversation.options
@@ -256,7 +268,7 @@ class ChatSession(QObject):
         self._versions = {} if conversation is None else versions_of(self._store.branches(conversation.id))
         figures = next((m.figures for m in reversed(self._messages) if m.figures is not None), None)
         panel = empty_panel(self._model.facts, self._options) if figures is None else reply_panel(figures)
-        if self._reply is not None and self._is_open(self._reply):
+        if self._writes_here:
             panel = asked_panel(panel, self._model.facts, self._options)
         self.conversation_changed.emit()
         self.messages_reset.emit()
@@ -289,9 +301,8 @@ class ChatSession(QObject):
         asked = turns(m.message for m in (*self._messages[:kept], *added))
         self._conversation = conversation
         self._versions = versions_of(self._store.branches(conversation.id))
-        self._reply = Reply(request_id, conversation.id, conversation.title, added[-1].id)
-        self._engine.send(Generate(request_id, _chat_id(conversation.id), asked, self._options))
-        self._publish_timer.start()
+        reply = Reply(request_id, conversation.id, conversation.title, added[-1].id)
+        self._run.begin(reply, Generate(request_id, _chat_id(conversation.id), asked, self._options))
         if kept < len(self._messages):
             del self._messages[kept:]
             self.messages_reset.emit()
@@ -304,75 +315,28 @@ class ChatSession(QObject):
         return True
 
     def _receive(self, event: object) -> None:
-        if self._reply is not None and getattr(event, "request_id", None) == self._reply.request_id:
-            self._receive_reply(self._reply, event)
-        elif isinstance(event, Failed) and not event.request_id:
+        if not self._run.receive(event) and isinstance(event, Failed) and not event.request_id:
             self.failed.emit(event.message, event.hint, event.detail)
 
-    def _receive_reply(self, reply: Reply, event: object) -> None:
-        if isinstance(event, Prefill):
-            if reply.state is ChatState.PREFILL:
-                reply.activity = reading_text(event)
-                self._tell()
-            if self._is_open(reply):
-                self._set_panel(prefill_panel(self._panel, event))
-        elif isinstance(event, Token):
-            self._take_token(reply, event)
-        elif isinstance(event, Progress):
-            self._take_progress(reply, event)
-        elif isinstance(event, Finished):
-            self._finish(reply, event)
-        elif isinstance(event, Failed):
-            self._end_reply(MessageState.FAILED)
-            self.failed.emit(event.message, event.hint, event.detail)
+    def _show_prefill(self, event: Prefill) -> None:
+        if self._writes_here:
+            self._set_panel(prefill_panel(self._panel, event))
 
-    def _take_token(self, reply: Reply, event: Token) -> None:
-        if event.text:
-            reply.pieces.append(event.text)
-        if reply.state is ChatState.PREFILL:
-            reply.state, reply.activity = ChatState.DECODING, "Writing"
-            self._tell()
-            self._publish()
-
-    def _take_progress(self, reply: Reply, event: Progress) -> None:
-        reply.note_speed(event.generated_tokens, event.decode_tokens_per_s)
-        if reply.state is ChatState.DECODING:
-            reply.activity = writing_text(event)
-            self._tell()
-        if self._is_open(reply):
+    def _show_progress(self, event: Progress) -> None:
+        if (reply := self._run.reply) is not None and self._is_open(reply):
             panel = progress_panel(event, self._model.facts, reply.speeds)
             self._set_panel(panel if event.generated_tokens else replace(panel, status=self._panel.status))
 
-    def _finish(self, reply: Reply, event: Finished) -> None:
-        reply.pieces = [event.text]
+    def _follow_end(self, reply: Reply, figures: ReplyFigures | None) -> None:
         if self._is_open(reply):
-            self._set_panel(reply_panel(event.figures, reply.speeds))
-        cancelled = event.figures.finish_reason == "cancelled"
-        self._end_reply(MessageState.CANCELLED if cancelled else MessageState.COMPLETE, event.figures)
-        self.reply_finished.emit(reply.conversation_title, event.figures)
-
-    def _end_reply(self, state: MessageState, figures: ReplyFigures | None = None) -> None:
-        reply = self._reply
-        if reply is None:
-            return
-        self._reply = None
-        self._publish_timer.stop()
-        if not reply.discarded:
-            stored = reply.message(state, figures)
-            self._writer.note(stored)
-            self._replace(stored)
-        if self._is_open(reply) and self._panel.status:
-            self._set_panel(replace(self._panel, status=""))
+            self._set_panel(replace(self._panel, status="") if figures is None else reply_panel(figures, reply.speeds))
         self._tell()
         self._writer.flush()
         self.conversation_changed.emit()
+        if figures is not None:
+            self.reply_finished.emit(reply.conversation_title, figures)
 
-    def _publish(self) -> None:
-        reply = self._reply
-        if reply is None or reply.discarded or reply.pieces_published == len(reply.pieces):
-            return
-        reply.pieces_published = len(reply.pieces)
-        stored = reply.message(MessageState.STREAMING)
+    def _take(self, stored: StoredMessage) -> None:
         self._writer.note(stored)
         self._replace(stored)
 
@@ -384,7 +348,7 @@ class ChatSession(QObject):
                 return
 
     def _lose_engine(self, reason: str, stderr_tail: str) -> None:
-        self._end_reply(MessageState.FAILED)
+        self._run.end(MessageState.FAILED)
         self.failed.emit(reason, "What was written is kept. Restart the engine to go on.", stderr_tail)
 
     def _follow_model(self) -> None:
@@ -401,7 +365,7 @@ class ChatSession(QObject):
         self.panel_changed.emit(panel)
 
     def _tell(self) -> None:
-        state, reply = self.state, self._reply
+        state, reply = self.state, self._run.reply
         activity = self._model.progress
         if reply is not None and not activity:
             busy = f"Nibble is still writing in “{reply.conversation_title}”"

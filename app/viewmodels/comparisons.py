@@ -6,11 +6,16 @@ from datetime import UTC, datetime
 from app.chat.comparison import KeptComparison
 from app.engine.protocol import Finished
 from app.errors import NibbleError
-from app.store.comparisons import ComparisonFile
+from app.store.comparisons import MOST_BYTES, MOST_COMPARISONS, ComparisonFile
 from app.viewmodels.compare_table import CompareResult
 from app.viewmodels.session_stats import SessionStats
 
 _log = logging.getLogger(__name__)
+
+BOUND_TEXT = (
+    f"A comparison is kept with its conversation: of all the latest {MOST_COMPARISONS:,}, "
+    f"at most {MOST_BYTES // 1_000_000} MB. Older ones go at the next start."
+)
 
 
 class Comparisons:

@@ -101,6 +101,10 @@ class EngineClient(QObject):
             self._restarting = True
             self._child.kill("The engine is started again.")
 
+    def end(self, reason: str) -> None:
+        """Kill the process that runs, for a reason that `died` then tells."""
+        self._give_up(reason)
+
     def send(self, request: Request) -> None:
         """Write one request to the process."""
         if self._child is not None and self._child.write(encode(request)):

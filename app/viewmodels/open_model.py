@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.chat.figures import ModelFacts
 from app.chat.model_name import model_name
@@ -42,6 +42,7 @@ class OpenModel(QObject):
         self._is_stopping = False
         self._step = ""
         self._engine_is_down = False
+        self._is_restarting = False
         engine.event_received.connect(self._receive)
         engine.died.connect(self._lose_engine)
 
@@ -88,7 +89,11 @@ class OpenModel(QObject):
         self.load(self._path)
 
     def restart(self) -> None:
-        """Start the engine again, and open the model that was open."""
+        """Start the engine again, and open the model that was open; one that still runs is killed first."""
+        if self._engine.is_running:
+            self._is_restarting = True
+            self._engine.end("The engine did not answer and was ended.")
+            return
         self._engine_is_down = False
         self._engine.restart()
         self.load(self._path)
@@ -155,3 +160,6 @@ class OpenModel(QObject):
         self._engine_is_down = True
         self._facts = None
         self.changed.emit()
+        if self._is_restarting:
+            self._is_restarting = False
+            QTimer.singleShot(0, self, self.restart)  # once all have heard that the engine is gone

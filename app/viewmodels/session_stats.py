@@ -10,7 +10,7 @@ from app.chat.comparison import KeptComparison
 from app.chat.figures import MachineFacts, ReplyFigures
 from app.errors import NibbleError
 from app.stats.export import export_rows
-from app.stats.history import SessionHistory
+from app.stats.history import MOST_BYTES, MOST_SESSIONS, SessionHistory
 from app.stats.session import Row, Session
 from app.viewmodels.engine_client import EngineClient
 
@@ -18,6 +18,10 @@ COMPARISON_TITLE = "Compare int4 with fp16"
 """Stands where a chat's title would."""
 THIS_SESSION = ""
 """The name of the session that is going on; earlier ones are named by the history."""
+BOUND_TEXT = (
+    f"The latest {MOST_SESSIONS} earlier sessions are kept in Nibble's data folder, at most "
+    f"{MOST_BYTES // 1_000_000} MB; older ones are deleted as a new one begins."
+)
 
 
 @dataclass(frozen=True, slots=True)

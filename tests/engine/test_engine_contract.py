@@ -1,7 +1,6 @@
-"""What every engine must do, said once and run through a real child process on each of them."""
+"""What every engine must do with models and replies, said once and run through a real child process on each of them."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +9,9 @@ import pytest
 from app.chat.figures import CacheFigures
 from app.chat.message import Message, Role
 from app.chat.options import CacheMode
-from app.chat.quality import Effort, TextKind, TextSource, json_text, reports_from_json
 from app.engine.child import EngineChild
-from app.engine.command import EngineKind, engine_command
 from app.engine.protocol import (
     Cancel,
-    Counted,
-    CountTokens,
     Estimate,
     Estimated,
     Failed,
@@ -25,63 +20,18 @@ from app.engine.protocol import (
     Load,
     Loaded,
     Loading,
-    Measure,
-    Measured,
-    Measuring,
     Prefill,
     Progress,
-    Quit,
-    Ready,
     Token,
-    decode_event,
 )
 from tests.engine.child_chat import GREEDY, Chat, finished, skip_to, with_sampling
-from tests.tiny_model import config_of, write_tiny_model
+from tests.engine.engine_desk import EngineDesk, OnFakeEngine, OnMlxEngine
+from tests.tiny_model import config_of
 
-SMALL = Effort(windows=2, context_tokens=64)
 DRAWN = with_sampling(GREEDY, temperature=1.0, top_p=1.0, max_tokens=24, seed=5)
 
 
-class EngineContract:
-    """Subclasses name the engine and bring a model folder and prompts that take it a while."""
-
-    kind: EngineKind
-    long_prompt: str
-    """Takes so long to read that a Cancel sent at its first sign arrives in prefill."""
-    long_reply: str
-    """A prompt whose reply goes on for hundreds of tokens, if it may."""
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        raise NotImplementedError
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def shared(cls, folder: Path) -> Iterator[EngineChild]:
-        """A process with a model open, for the tests that leave it as they found it."""
-        with EngineChild(engine_command(cls.kind)) as child:
-            ready = child.event()
-            assert isinstance(ready, Ready)
-            assert isinstance(child.ask(Load("first", str(folder)))[-1], Loaded)
-            yield child
-            assert child.quit() == 0
-            for line in child.lines:
-                decode_event(line)
-
-    @pytest.fixture
-    def chat(self, shared: EngineChild, request: pytest.FixtureRequest) -> Iterator[Chat]:
-        chat = Chat(shared, request.node.name)
-        yield chat
-        shared.send(Forget(chat.chat_id))
-
-    @pytest.fixture
-    def fresh(self) -> Iterator[EngineChild]:
-        """A process of its own, no model open."""
-        with EngineChild(engine_command(self.kind)) as child:
-            assert isinstance(child.event(), Ready)
-            yield child
-
+class EngineContract(EngineDesk):
     # Loading
 
     def test_generate_before_load_fails_with_a_hint(self, fresh: EngineChild) -> None:
@@ -340,186 +290,10 @@ class EngineContract:
         assert finished(chat.say("And then?")).figures.reused_tokens > 0
         chat.child.send(Forget(other.chat_id))
 
-    # Cancel
 
-    def test_cancel_in_prefill(self, chat: Chat) -> None:
-        request = chat.request(self.long_prompt)
-        chat.child.send(request)
-        skip_to(chat.child, Prefill)
-        chat.child.send(Cancel(request.request_id))
-        reply = finished(chat.child.answer(request.request_id))
-        assert reply.figures.finish_reason == "cancelled"
-        assert reply.text == ""
-        assert reply.token_ids == ()
-        assert reply.figures.cache.tokens < reply.figures.prompt_tokens
-        assert finished(chat.events("Hello.")).figures.finish_reason != "cancelled"
-
-    def test_cancel_in_decode_keeps_the_reply_and_the_cache(self, chat: Chat) -> None:
-        request = chat.request(self.long_reply, with_sampling(GREEDY, max_tokens=2000))
-        chat.child.send(request)
-        first = skip_to(chat.child, Token)
-        chat.child.send(Cancel(request.request_id))
-        rest = chat.child.answer(request.request_id)
-        reply = finished(rest)
-        assert reply.figures.finish_reason == "cancelled"
-        assert 0 < reply.figures.generated_tokens < 2000
-        assert reply.text == "".join(e.text for e in [first, *rest] if isinstance(e, Token))
-        chat.messages.append(Message(Role.ASSISTANT, reply.text))
-        following = finished(chat.say("And then?")).figures
-        assert following.finish_reason != "cancelled"
-        assert following.reused_tokens >= reply.figures.prompt_tokens
-
-    def test_cancel_reaches_a_request_that_waits(self, chat: Chat) -> None:
-        running = chat.request(self.long_reply, with_sampling(GREEDY, max_tokens=2000))
-        waiting = chat.request("Hello.", reuse_cache=False)
-        chat.child.send(running)
-        skip_to(chat.child, Token)
-        chat.child.send(waiting)
-        chat.child.send(Cancel(waiting.request_id))
-        chat.child.send(Cancel(running.request_id))
-        assert finished(chat.child.answer(running.request_id)).figures.finish_reason == "cancelled"
-        reply = finished(chat.child.answer(waiting.request_id))
-        assert reply.figures.finish_reason == "cancelled"
-        assert reply.text == ""
-
-    def test_a_cancel_that_comes_too_late_does_nothing(self, chat: Chat) -> None:
-        request = chat.request("Hello.")
-        finished(chat.child.ask(request))
-        chat.child.send(Cancel(request.request_id))
-        assert finished(chat.events("Hello again.")).figures.finish_reason != "cancelled"
-
-    # Quality
-
-    def test_measuring_tells_what_is_done_then_the_report(self, shared: EngineChild, folder: Path) -> None:
-        *steps, measured = shared.ask(Measure("m", TextSource(), SMALL))
-        assert isinstance(measured, Measured)
-        assert all(isinstance(step, Measuring) and step.step for step in steps)
-        fractions = [step.fraction for step in steps if isinstance(step, Measuring)]
-        assert fractions == sorted(fractions)
-        assert fractions[0] == 0 < fractions[-1] < 1
-        report = measured.report
-        assert report.model.path == str(folder)
-        assert report.text_name == "bundled prose"
-        assert (report.windows, report.context_tokens, report.scored_tokens) == (2, 64, 32)
-        assert reports_from_json(json_text([report])) == (report,)
-        variants = {variant.name: variant for variant in report.variants}
-        assert variants["fp16"].kl_nats.high == 0
-        assert variants["ours g32"].kl_nats.low > 0
-        deployed = {name: v.deployed_group_size for name, v in variants.items() if v.deployed_group_size}
-        assert deployed == {"ours g32": 32, "ours g64": 64}
-        assert all(len(variant.windows) == 2 for variant in report.variants)
-
-    def test_a_text_of_ones_own_is_measured_and_one_too_short_says_so(
-        self, shared: EngineChild, tmp_path: Path
-    ) -> None:
-        text = tmp_path / "own.txt"
-        source = TextSource(TextKind.FILE, str(text))
-        text.write_text("Once upon a time there was a fox. " * 40)
-        measured = shared.ask(Measure("m", source, SMALL))[-1]
-        assert isinstance(measured, Measured)
-        assert measured.report.text_name == "own.txt"
-        text.write_text("Too short.")
-        failed = shared.ask(Measure("n", source, SMALL))[-1]
-        assert isinstance(failed, Failed)
-        assert "own.txt has" in failed.message
-        assert "longer text" in failed.hint
-        failed = shared.ask(Measure("o", TextSource(TextKind.FILE, str(tmp_path / "none.txt")), SMALL))[-1]
-        assert isinstance(failed, Failed)
-        assert "cannot be read" in failed.message
-
-    def test_measuring_is_stopped_and_conversations_go_on_where_they_were(self, chat: Chat) -> None:
-        first = finished(chat.say("Tell me a story about a fox.")).figures
-        chat.child.send(Measure("m", TextSource(TextKind.CHAT), Effort(2, 1024)))
-        chat.child.send(Cancel("m"))
-        *steps, failed = chat.child.answer("m")
-        assert isinstance(failed, Failed)
-        assert (failed.message, failed.hint, failed.detail) == ("Measuring was stopped.", "", "")
-        assert len(steps) < 15
-        assert finished(chat.say("And then?")).figures.reused_tokens >= first.prompt_tokens
-
-    def test_a_reply_waits_for_what_is_measured(self, chat: Chat) -> None:
-        request = chat.request("Hello.")
-        chat.child.send(Measure("m", TextSource(), SMALL))
-        chat.child.send(request)
-        assert isinstance(chat.child.answer("m")[-1], Measured)
-        assert finished(chat.child.answer(request.request_id)).token_ids
-
-    def test_measuring_before_load_fails_with_a_hint(self, fresh: EngineChild) -> None:
-        (failed,) = fresh.ask(Measure("m", TextSource(), SMALL))
-        assert isinstance(failed, Failed)
-        assert failed.hint
-        assert fresh.quit() == 0
-
-    # Counting tokens
-
-    def test_tokens_of_a_text_are_counted(self, shared: EngineChild) -> None:
-        (none,) = shared.ask(CountTokens("c", ""))
-        (few,) = shared.ask(CountTokens("d", "a small fox"))
-        (many,) = shared.ask(CountTokens("e", "a small fox\n" * 50))
-        assert isinstance(none, Counted)
-        assert isinstance(few, Counted)
-        assert isinstance(many, Counted)
-        assert (none.request_id, none.tokens) == ("c", 0)
-        assert 0 < few.tokens < many.tokens
-
-    def test_counting_before_load_fails_with_a_hint(self, fresh: EngineChild) -> None:
-        (failed,) = fresh.ask(CountTokens("c", "a small fox"))
-        assert isinstance(failed, Failed)
-        assert failed.hint
-        assert fresh.quit() == 0
-
-    # The process
-
-    def test_a_bad_line_fails_without_harm(self, shared: EngineChild, chat: Chat) -> None:
-        shared.send_line('{"type": "Gen')
-        failed = shared.event()
-        assert isinstance(failed, Failed)
-        assert failed.request_id == ""
-        finished(chat.events("Hello."))
-
-    def test_end_of_stdin_in_a_reply_ends_the_process(self, fresh: EngineChild, folder: Path) -> None:
-        fresh.ask(Load("l", str(folder)))
-        fresh.send(Chat(fresh, "c").request(self.long_reply, with_sampling(GREEDY, max_tokens=2000)))
-        skip_to(fresh, Token)
-        fresh.close_stdin()
-        assert fresh.wait(10) == 0
-
-    def test_quit_in_a_reply_ends_the_process(self, fresh: EngineChild, folder: Path) -> None:
-        fresh.ask(Load("l", str(folder)))
-        fresh.send(Chat(fresh, "c").request(self.long_prompt))
-        skip_to(fresh, Prefill)
-        fresh.send(Quit())
-        assert fresh.wait(10) == 0
-        assert "Traceback" not in fresh.stderr
-
-    def test_sigterm_in_a_reply_ends_the_process_orderly(self, fresh: EngineChild, folder: Path) -> None:
-        fresh.ask(Load("l", str(folder)))
-        fresh.send(Chat(fresh, "c").request(self.long_reply, with_sampling(GREEDY, max_tokens=2000)))
-        skip_to(fresh, Token)
-        fresh.process.terminate()
-        assert fresh.wait(10) == 0
-        assert "Traceback" not in fresh.stderr
+class TestFakeEngine(EngineContract, OnFakeEngine):
+    pass
 
 
-class TestFakeEngine(EngineContract):
-    kind = "fake"
-    long_prompt = "[prefill-ms 5] " + "once upon a time " * 400
-    long_reply = "[tokens 2000] Tell me a long story."
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return tmp_path_factory.mktemp("a model")
-
-
-class TestMlxEngine(EngineContract):
-    kind = "child"
-    long_prompt = "once upon a time " * 500
-    long_reply = "Tell me a long story."
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return write_tiny_model(
-            tmp_path_factory.mktemp("models") / "tiny", hidden_size=256, max_position_embeddings=16384
-        )
+class TestMlxEngine(EngineContract, OnMlxEngine):
+    pass

@@ -1,8 +1,5 @@
 """The measuring stick: right on known logits, equal to decoding from the int4 cache, and in the order it must show."""
 
-import argparse
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,35 +7,23 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from app.__main__ import command_line, main
 from app.chat.options import CacheMode
-from app.chat.quality import MOST_PASSES, Effort, QualityReport, csv_text, json_text, reports_from_json, variant_quality
+from app.chat.quality import Effort, variant_quality
 from app.chat.quality import WindowScore as Score
-from app.engine import model_folder, quality, quality_command
+from app.engine import quality
 from app.engine.cache_plan import make_caches, plan_cache
-from app.engine.calibration import Calibration, LayerConstants
 from app.engine.coded_cache import coded_caches
 from app.engine.codings import (
-    AffineCoding,
     OurCoding,
-    PlainCoding,
     Variant,
-    our_variants,
     plain_variants,
-    rounded,
 )
-from app.engine.model_folder import Calibrating, OpenModel, open_model
-from app.engine.quality import QualityStoppedError, compared, measure, measure_deployed
-from app.engine.quality_text import QualityText, bundled_texts, dialogues_in, own_text, windows_of
+from app.engine.model_folder import OpenModel, open_model
+from app.engine.quality import QualityStoppedError, compared, measure
+from app.engine.quality_text import QualityText, bundled_texts, dialogues_in, windows_of
 from app.errors import NibbleError
-from app.paths import default_paths
-from kernels import reference
-from kernels.layout import MIN_CODE, Layout
-from kernels.rotation import RotationKind
+from tests.engine.quality_trial import EFFORT, TEXT, measured, never
 from tests.tiny_model import build_model, write_tiny_model
-
-EFFORT = Effort(windows=3, context_tokens=96)
-TEXT = QualityText("letters", "The quick brown fox jumps over the lazy dog, and nobody knows why it should. " * 8)
 
 
 @pytest.fixture(scope="module")
@@ -49,22 +34,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def opened(folder: Path) -> OpenModel:
     return open_model(folder, lambda _: None)
-
-
-def silent(fraction: float, what: str) -> None:
-    pass
-
-
-def never() -> bool:
-    return False
-
-
-def measured(opened: OpenModel, variants: list[Variant], effort: Effort = EFFORT) -> QualityReport:
-    return measure(opened, TEXT, effort, variants, "a test", silent, never)
-
-
-def kl_of(report: QualityReport) -> dict[str, float]:
-    return {v.name: v.kl_nats.overall for v in report.variants}
 
 
 # On given logits.
@@ -157,108 +126,6 @@ def test_only_the_second_half_of_a_window_is_scored(opened: OpenModel) -> None:
     assert report.variants[0].perplexity.overall == pytest.approx(np.exp(nll), rel=1e-4)
 
 
-# The codings.
-
-
-@pytest.mark.parametrize(("dim", "group_size"), [(64, 32), (80, 64)])
-def test_rounding_here_is_that_of_the_format(dim: int, group_size: int) -> None:
-    """Variants that the format does not offer differ from it by nothing else; a last group may be shorter."""
-    rows = mx.random.normal((2, 1, 2, 7, dim), key=mx.random.key(3))
-    layout = Layout(dim, group_size)
-    expected = reference.unpack(layout, *reference.pack(layout, rows))
-    assert mx.allclose(rounded(rows, group_size, MIN_CODE), expected, atol=1e-5)
-
-
-def test_one_scale_for_a_head_of_one_group_is_ours_in_the_format() -> None:
-    keys, values = mx.random.normal((2, 1, 2, 7, 64), key=mx.random.key(3))
-    mu, lam = mx.random.normal((2, 2, 64)), mx.random.uniform(0.5, 2.0, (2, 2, 64))
-    coding = OurCoding(5, 64, mu=mu, smooth=mx.random.uniform(0.5, 2.0, (2, 64)), lam=lam)
-    whole_row = replace(coding, group_size=0)
-    for a, b in zip(coding(keys, values), whole_row(keys, values), strict=True):
-        assert mx.allclose(a, b, atol=1e-4)
-
-
-def test_the_largest_value_gets_the_lowest_code() -> None:
-    """Unless another scale is tried and found better."""
-    rows = mx.array([[0.5, -0.25, 4.0, 0.0]])
-    assert rounded(rows, 4, MIN_CODE, (1.0,)).tolist() == [[0.5, 0.0, 4.0, 0.0]]
-    assert rounded(rows, 4, -7)[0, 2].item() == pytest.approx(4.0, rel=1e-3)
-    assert rounded(mx.zeros((1, 4)), 4, MIN_CODE).tolist() == [[0.0] * 4]
-
-
-@pytest.mark.parametrize(
-    ("coding", "bits"),
-    [
-        (PlainCoding(), 4.125),
-        (AffineCoding(64), 4.5),
-        (AffineCoding(32), 5.0),
-        (OurCoding(0, 32), 4.5),
-        (OurCoding(0, 64), 4.25),
-        (OurCoding(0, 0), 4.125),
-    ],
-)
-def test_bits_follow_from_the_format(coding: PlainCoding | AffineCoding | OurCoding, bits: float) -> None:
-    assert coding.bits_per_value(128) == bits
-    assert isinstance(coding, OurCoding) or coding(*mx.ones((2, 1, 1, 3, 128)))[0].shape == (1, 1, 3, 128)
-
-
-def test_every_ingredient_is_taken_away_once_and_layers_that_stay_fp16_count_as_such(opened: OpenModel) -> None:
-    ones = mx.ones((2, 2, 32))
-    whole = LayerConstants(ones, ones[0], 2 * ones)
-    layers = [whole, whole, replace(whole, reason="too sensitive")]
-    variants = our_variants(layers)
-    made = {v.name: v.coding_of(0) for v in variants}
-    assert made["ours g32, no rotation"].kind is RotationKind.IDENTITY  # type: ignore[union-attr]
-    assert made["ours g32, no smoothing"].smooth is None  # type: ignore[union-attr]
-    assert made["ours g32, no choice of scales"].choices == (1.0,)  # type: ignore[union-attr]
-    assert made["ours g32"].smooth is whole.smooth  # type: ignore[union-attr]
-    assert [v.name for v in variants if v.coding_of(0).lam is not None] == ["ours g32, with lambda"]  # type: ignore
-    for which, name in enumerate(("keys", "values")):
-        mu = made[f"ours g32, {name} not centred"].mu  # type: ignore[union-attr]
-        assert [bool((part == 0).all()) for part in mu] == [i == which for i in (0, 1)]
-    assert len({v.name for v in variants}) == len(variants) == 10
-    assert {v.coding_of(2) for v in variants} == {None}
-    report = measured(opened, variants[:1], Effort(1, 64))
-    assert report.variants[0].bits_per_value == pytest.approx((4.5 + 4.5 + 32) / 3)
-
-
-def test_without_calibration_no_variant_changes_what_is_not_there() -> None:
-    names = [v.name for v in our_variants([LayerConstants(), LayerConstants()])]
-    assert not [name for name in names if any(part in name for part in ("lambda", "centred", "smoothing"))]
-
-
-def test_rotation_saves_a_model_with_outlier_channels(tmp_path: Path) -> None:
-    """One RoPE pair of every key is made 16 times as large, and the queries' as much smaller: the same function."""
-    opened = open_model(write_tiny_model(tmp_path / "diseased", head_dim=64, hidden_size=256), lambda _: None)
-    named = {v.name: v for v in [*plain_variants(), *our_variants([LayerConstants()] * 3)]}
-    variants = [named[name] for name in ("fp16", "plain int4", "ours g32", "ours g32, no rotation")]
-    healthy = kl_of(measured(opened, variants, Effort(2, 64)))
-    for layer in opened.model.layers:
-        attention = layer.self_attn
-        for projection, factor in ((attention.k_proj, 16.0), (attention.q_proj, 1 / 16)):
-            channel = mx.where(mx.arange(projection.weight.shape[0]) % 32 == 5, factor, 1.0)
-            projection.weight = projection.weight * channel[:, None]
-            projection.bias = projection.bias * channel
-    diseased = kl_of(measured(opened, variants, Effort(2, 64)))
-    assert healthy["fp16"] == diseased["fp16"] == 0
-    assert diseased["plain int4"] > 5 * healthy["plain int4"]
-    assert diseased["plain int4"] > 3 * diseased["ours g32"]
-    assert diseased["ours g32, no rotation"] > diseased["ours g32"]
-
-
-def test_a_variant_that_the_head_size_does_not_allow_is_left_out_and_named(opened: OpenModel) -> None:
-    report = measured(opened, [Variant("mlx affine g64", "", lambda layer: AffineCoding(64)), *plain_variants()[:1]])
-    assert [v.name for v in report.variants] == ["fp16"]
-    assert report.remarks == ("mlx affine g64 is left out: a head of 32 values has no whole groups of 64.",)
-
-
-def test_a_variant_that_breaks_the_model_is_left_out_and_named(opened: OpenModel) -> None:
-    broken = OurCoding(0, mu=mx.full((2, 2, 32), float("nan")))
-    report = measured(opened, [Variant("broken", "", lambda layer: broken), *plain_variants()[:1]])
-    assert [v.name for v in report.variants] == ["fp16"]
-    assert report.remarks == ("broken is left out: its logits are not finite.",)
-
-
 # Text, progress, stop.
 
 
@@ -338,124 +205,3 @@ def test_progress_is_told_and_a_stop_is_heard(opened: OpenModel) -> None:
             lambda: len(told) > 3,
         )
     assert len(told) == 4
-
-
-# What comes out.
-
-
-def test_json_holds_everything_and_csv_the_table(opened: OpenModel) -> None:
-    report = measured(opened, plain_variants()[:2])
-    assert reports_from_json(json_text([report])) == (report,)
-    head, *lines = (line.split(",") for line in csv_text([report, report]).splitlines())
-    assert len(lines) == 4
-    row = dict(zip(head, lines[1], strict=False))
-    assert row["variant"] == "plain int4"
-    assert float(row["kl_nats_high"]) == report.variants[1].kl_nats.high
-    assert row["text_sha256"] == report.text_sha256
-    assert row["spread_kind"] == "min to max"
-
-
-def test_the_command_prints_a_table_and_writes_both_files(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text, files = tmp_path / "own.txt", {kind: tmp_path / f"figures.{kind}" for kind in ("csv", "json")}
-    text.write_text(TEXT.text)
-    argv = ["--quality", "--model", str(folder), "--text", str(text), "--windows", "1", "--context", "64"]
-    assert main([*argv, "--csv", str(files["csv"]), "--json", str(files["json"])]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""
-    assert out.startswith("tiny (qwen2, float32) on own.txt: 1 window of 64 tokens, the last 32 of each scored.\n")
-    (report,) = json.loads(files["json"].read_text())["reports"]
-    names = [variant["name"] for variant in report["variants"]]
-    assert names[:2] == ["fp16", "plain int4"]
-    assert {"mlx affine g32", "ours g32, uncalibrated", "ours g32", "ours g64", "ours g32, no rotation"} <= set(names)
-    assert [line.split("  ")[0] for line in out.splitlines()[3 : 3 + len(names)]] == names
-    assert len(files["csv"].read_text().splitlines()) == 1 + len(names)
-
-
-def test_the_command_names_layers_that_calibration_keeps_in_fp16(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    layers = (LayerConstants(), LayerConstants(reason="it suffers"), LayerConstants())
-    monkeypatch.setattr(model_folder, "calibrate", lambda *_: Calibration(layers, "another text", ("It was hard.",)))
-    text = tmp_path / "own.txt"
-    text.write_text(TEXT.text)
-    assert main(["--quality", "--model", str(folder), "--text", str(text), "--windows", "1", "--context", "32"]) == 0
-    out = capsys.readouterr().out
-    assert "Constants of ours: another text." in out
-    assert "fp16 in ours, layers 1: it suffers.\nIt was hard.\n" in out
-
-
-def test_the_calibration_is_that_of_the_window_and_made_once(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = tmp_path / "own.txt"
-    text.write_text(TEXT.text)
-    argv = ["--quality", "--model", str(folder), "--text", str(text), "--windows", "1", "--context", "32"]
-    assert main(argv) == 0
-    first = capsys.readouterr().out
-    assert len(list(default_paths().calibrations.iterdir())) == 1
-
-    def never_again(*_: object) -> None:
-        raise AssertionError("calibrated anew")
-
-    monkeypatch.setattr(model_folder, "calibrate", never_again)
-    assert main(argv) == 0
-    assert capsys.readouterr().out == first
-    assert "Constants of ours: calibration." in first
-
-
-def test_layers_that_calibration_keeps_in_fp16_are_so_in_ours_alone(folder: Path) -> None:
-    layers = (LayerConstants(), LayerConstants(reason="it suffers"), LayerConstants())
-    kept = Calibration(layers, "a test")
-    opened = open_model(folder, lambda _: None)
-    plan = opened.plan.calibrated(kept)
-    assert plan.int4_layers == 2
-    report = measure_deployed(replace(opened, plan=plan, calibration=kept), TEXT, Effort(1, 32), silent, never)
-    bits = {v.name: v.bits_per_value for v in report.variants}
-    assert bits["plain int4"] == bits["ours g32, uncalibrated"] == 4.5
-    assert bits["ours g32"] == pytest.approx((4.5 + 4.5 + 32) / 3)
-    assert report.remarks[0] == "fp16 in ours, layers 1: it suffers."
-
-
-def test_no_window_is_read_more_often_than_it_is_said_to_be(folder: Path, tmp_path: Path) -> None:
-    opened = open_model(folder, lambda _: None, Calibrating(tmp_path, lambda _: None, never))
-    report = measure_deployed(opened, TEXT, Effort(1, 32), silent, never)
-    left_out = sum("left out" in remark for remark in report.remarks)
-    assert 1 + len(report.variants) + left_out == MOST_PASSES
-
-
-def test_the_command_refuses_in_a_sentence(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--quality", "--text", str(tmp_path / "none.txt")]) == 1
-    assert capsys.readouterr().err.startswith(f"nibble: The text in {tmp_path / 'none.txt'} cannot be read")
-    assert main(["--quality", "--csv", str(tmp_path / "none" / "a.csv")]) == 1
-    assert "There is no folder" in capsys.readouterr().err
-    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
-    with pytest.raises(NibbleError, match="not text in UTF-8"):
-        own_text(tmp_path / "latin.txt")
-
-
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        (["--windows", "2"], "--windows needs --quality"),
-        (["--prompt", "x", "--csv", "a.csv"], "--csv needs --quality"),
-        (["--quality", "--greedy"], "--temperature does not go with --quality"),
-        (["--quality", "--windows", "0"], "must be 1 or more"),
-    ],
-)
-def test_options_stand_with_the_one_they_belong_to(
-    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        main(argv)
-    assert said in capsys.readouterr().err
-
-
-def test_ctrl_c_ends_in_good_order(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted(arguments: argparse.Namespace, *_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(quality_command, "run", interrupted)
-    assert quality_command.main(command_line().parse_args(["--quality"])) == 130
-    assert capsys.readouterr() == ("", "")

@@ -1,11 +1,12 @@
 import dataclasses
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from app.errors import NibbleError
+from app.stats import history
 from app.stats.history import SessionHistory
 from app.stats.session import Row
 from tests.stats.test_export import FIGURES, MACHINE, ROW
@@ -119,3 +120,33 @@ def test_what_cannot_be_written_or_found_is_said(tmp_path: Path) -> None:
         SessionHistory(tmp_path / "file").append(ROW, MACHINE)
     with pytest.raises(NibbleError, match="cannot be read"):
         SessionHistory(tmp_path).read("20260101-000000")
+
+
+@pytest.mark.parametrize("bound", ["MOST_SESSIONS", "MOST_BYTES"])
+def test_of_very_many_sessions_the_oldest_go_as_a_new_one_begins(tmp_path: Path, monkeypatch, bound: str) -> None:
+    times = [NOON + timedelta(minutes=minute) for minute in range(5)]
+    paths = [kept(tmp_path, ROW, at=at) for at in times]
+    (tmp_path / "notes.jsonl").write_text("mine")
+    monkeypatch.setattr(history, bound, 3 if bound == "MOST_SESSIONS" else 3 * paths[0].stat().st_size)
+    own = SessionHistory(tmp_path, lambda: LATER)
+    assert len(own.earlier()) == 5, "to look deletes nothing"
+    own.append(ROW, MACHINE)
+    assert [entry.started_at for entry in own.earlier()] == times[:1:-1]
+    own.append(SECOND, MACHINE)
+    assert len(own.earlier()) == 3
+    assert (tmp_path / "notes.jsonl").exists()
+
+
+def test_a_session_that_cannot_be_deleted_stays(tmp_path: Path, monkeypatch, caplog) -> None:
+    for minute in range(3):
+        kept(tmp_path, ROW, at=NOON + timedelta(minutes=minute))
+    monkeypatch.setattr(history, "MOST_SESSIONS", 1)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    own = SessionHistory(tmp_path, lambda: LATER)
+    own.append(ROW, MACHINE)
+    assert len(own.earlier()) == 3
+    assert "an old session stays" in caplog.text
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise PermissionError("not yours")

@@ -5,6 +5,7 @@ import pytest
 
 from app.chat.comparison import Comparison, KeptComparison, Round
 from app.errors import NibbleError
+from app.store import comparisons
 from app.store.comparisons import ComparisonFile
 from tests.chat_parts import FIGURES
 
@@ -72,3 +73,21 @@ def test_a_disk_in_the_way_is_told(tmp_path):
         file.add(KEPT)
     with pytest.raises(NibbleError, match="could not be read"):
         file.of_conversation(1)
+
+
+def test_of_very_many_the_oldest_go_and_what_cannot_be_read_stays(file, tmp_path, monkeypatch):
+    path = tmp_path / "comparisons.jsonl"
+    path.write_text("no JSON\n")
+    for number in range(1, 6):
+        file.add(replace(KEPT, conversation_id=number))
+    size = len(path.read_text().splitlines()[-1].encode())
+    monkeypatch.setattr(comparisons, "MOST_COMPARISONS", 4)
+    file.prune({1, 2, 3, 4, 5})
+    first, *rest = path.read_text().splitlines()
+    assert first == "no JSON"
+    assert [json.loads(line)["conversation_id"] for line in rest] == [2, 3, 4, 5]
+    monkeypatch.setattr(comparisons, "MOST_BYTES", 2 * size)
+    file.prune({1, 2, 3, 4, 5})
+    first, *rest = path.read_text().splitlines()
+    assert first == "no JSON"
+    assert [json.loads(line)["conversation_id"] for line in rest] == [4, 5]

@@ -2,7 +2,9 @@
 
 import pytest
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QColor
 
+from app.chat.attachment import Attachment, with_attachments
 from app.chat.message import Message, Role
 from app.chat.options import ChatOptions
 from app.store.store import MessageState
@@ -43,6 +45,10 @@ def marks(driver) -> list[str]:
     return [s.cursor.selectedText() for view in driver.window.transcript.views for s in view.text.extraSelections()]
 
 
+def colours(text) -> list[QColor]:
+    return [s.format.background().color() for s in text.extraSelections()]
+
+
 def test_places_are_counted_marked_and_gone_through_in_a_ring(driver, found, qtbot):
     chat_of(driver, "A Fox", "the **fo**x and `fox`\n\n```\nfox = 1\n```", "none")
     assert found("fox") == "1 of 4"
@@ -54,8 +60,8 @@ def test_places_are_counted_marked_and_gone_through_in_a_ring(driver, found, qtb
     assert driver.window.find_bar.count_text == "1 of 4"
     driver.window.actions_.find_previous.trigger()
     assert driver.window.find_bar.count_text == "4 of 4"
-    colours = [s.format.background().color() for v in driver.window.transcript.views for s in v.text.extraSelections()]
-    assert colours[3] != colours[0] == colours[1]
+    shown = [colour for view in driver.window.transcript.views for colour in colours(view.text)]
+    assert shown[3] != shown[0] == shown[1]
 
 
 def test_escape_and_the_button_close_the_bar_and_take_the_marks_away(driver, found, qtbot):
@@ -129,3 +135,35 @@ def test_searching_conversations_has_keys_of_its_own(driver):
     driver.window.actions_.search.trigger()
     assert driver.window.actions_.search.shortcut().toString() == "Ctrl+Shift+F"
     assert driver.window.focusWidget() is driver.window.sidebar.search
+
+
+FILE = with_attachments("Look at this", [Attachment("notes.txt", "a lantern\nand a Lantern\n")])
+THOUGHT = "<think>Where is the lantern?</think>\n\nHere is the lantern."
+
+
+def test_what_is_folded_is_found_and_unfolded_when_it_is_reached(driver, found, qtbot):
+    chat_of(driver, FILE, THOUGHT)
+    asked, replied = driver.window.transcript.views
+    assert found("lantern") == "1 of 4"
+    notes = asked.files[0].text
+    assert notes.isVisible()
+    assert notes.extraSelections()[0].cursor.selectedText() == "lantern"
+    assert not replied.reasoning.text.isVisible()
+    assert press(driver, qtbot, Qt.Key.Key_Return) == "2 of 4"
+    assert press(driver, qtbot, Qt.Key.Key_Return) == "3 of 4"
+    assert replied.reasoning.text.isVisible()
+    assert press(driver, qtbot, Qt.Key.Key_Return) == "4 of 4"
+    (current,), (other, _) = colours(replied.text), colours(notes)
+    assert current != other
+    replied.reasoning.toggle.click()
+    assert press(driver, qtbot, Qt.Key.Key_Return, Qt.KeyboardModifier.ShiftModifier) == "3 of 4"
+    assert replied.reasoning.text.isVisible(), "what was folded by hand is unfolded at a place in it"
+    driver.click("find_close")
+    assert not notes.extraSelections()
+
+
+def test_what_is_folded_in_messages_that_are_not_built_counts_too(driver, found):
+    chat_of(driver, FILE, THOUGHT, *["nothing"] * MANY)
+    driver.until(lambda: len(driver.window.transcript.views) == MESSAGES_SHOWN)
+    assert found("lantern") == "1 of 4"
+    driver.until(lambda: driver.window.transcript.views[0].files[0].text.isVisible())

@@ -1,7 +1,8 @@
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QEvent, Qt
 
 from app.ui.composer import LINES_SHOWN, Composer
+from tests.ui.event_count import EventCount
 
 
 @pytest.fixture
@@ -85,3 +86,16 @@ def test_what_goes_on_stands_below_the_field(composer):
     assert composer.status_text == "Reading 512 of 2,048 tokens"
     composer.set_activity("")
     assert "Return sends" in composer.status_text
+
+
+def test_words_that_fit_the_line_leave_the_windows_layout_alone(composer, qtbot):
+    qtbot.wait(20)
+    requests = EventCount(composer, QEvent.Type.LayoutRequest)
+    for speed in range(5):
+        composer.set_activity(f"Writing, {speed}.1 tokens/s")
+        qtbot.wait(5)
+    assert requests.count == 0
+    before = composer.findChild(object, "activity").height()
+    composer.set_activity("A sentence that does not fit. " * 9)
+    qtbot.waitUntil(lambda: composer.findChild(object, "activity").height() >= 2 * before)
+    qtbot.waitUntil(lambda: requests.count > 0)

@@ -23,6 +23,7 @@ from app.paths import default_paths
 from app.settings.file import load_settings
 from app.store.store import MessageState, Store
 from app.ui.compare_window import CompareWindow
+from app.ui.models_window import ModelsWindow
 from app.ui.quit_filter import QuitFilter
 from app.viewmodels.reply import ChatState
 from tests.ui.window_driver import Driver
@@ -40,6 +41,25 @@ def test_first_start_says_what_the_starter_is_and_what_to_do(driver):
     driver.until_idle()
     assert len(driver.texts()) == 2
     assert not driver.find("empty_state").isVisible()
+
+
+def test_the_starter_leads_to_a_real_model_until_one_is_open(driver, tmp_path):
+    ways = (
+        lambda: driver.click("empty_get_model"),
+        lambda: driver.find("starter_text", QLabel).linkActivated.emit("get"),
+        driver.window.actions_.models.trigger,
+    )
+    for way in ways:
+        way()
+        window = driver.find("models_window", ModelsWindow)
+        assert window.isVisible()
+        window.close()
+        driver.until(lambda: driver.window.findChild(ModelsWindow) is None)
+    (tmp_path / "Qwen3-4B").mkdir()
+    driver.session.load_model(str(tmp_path / "Qwen3-4B"))
+    driver.until_idle()
+    assert not driver.find("empty_get_model").isVisible()
+    assert driver.find("empty_title", QLabel).text() == "What shall we talk about?"
 
 
 def test_a_chat_with_its_live_figures(driver):

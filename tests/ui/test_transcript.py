@@ -1,9 +1,14 @@
 import pytest
+from PySide6.QtCore import QEvent
+from PySide6.QtGui import QGuiApplication
 
 from app.chat.message import Message, Role
 from app.store.store import MessageState, StoredMessage
+from app.ui.controls import SignButton
+from app.ui.markdown import CODE_PADDING
 from app.ui.transcript import MESSAGES_SHOWN, Transcript
 from tests.chat_parts import FIGURES
+from tests.ui.event_count import EventCount
 
 
 def user(number: int, text: str = "Tell me a story") -> StoredMessage:
@@ -104,3 +109,35 @@ def test_all_own_messages_can_be_edited_and_the_last_reply_written_again(transcr
 def test_what_the_person_wrote_is_shown_as_it_is(transcript):
     transcript.show_messages([user(1, "# not a heading <b>x</b>")])
     assert transcript.views[0].text.toPlainText() == "# not a heading <b>x</b>"
+
+
+def test_a_growing_text_is_painted_once_for_every_change(transcript, qtbot):
+    transcript.show_messages([user(1), reply(2, LONG)])
+    qtbot.waitUntil(lambda: at_end(transcript))
+    qtbot.wait(50)
+    painted = EventCount(transcript.views[1].text.viewport(), QEvent.Type.Paint)
+    for count in range(2, 6):
+        transcript.change_message(reply(2, LONG * count))
+        assert at_end(transcript), "it has its room before the loop goes on"
+        qtbot.wait(50)
+    assert painted.count == 4
+
+
+def test_code_stays_marked_and_copyable_while_a_text_grows(transcript, qtbot):
+    text = "First.\n\n```python\nx = 1\n```\n\nThen.\n\n```python\ny = 2\n```\n\nAt last.\n"
+    transcript.show_messages([user(1), reply(2, "")])
+    for length in range(7, len(text), 7):
+        transcript.change_message(reply(2, text[:length]))
+    transcript.change_message(reply(2, text, MessageState.COMPLETE))
+    qtbot.wait(20)
+    shown = transcript.views[1].text
+    buttons = [button for button in shown.findChildren(SignButton) if button.isVisible()]
+    tops = [shown.document().documentLayout().blockBoundingRect(block).top() for block in code_starts(shown)]
+    assert [button.y() for button in buttons] == [round(top - CODE_PADDING) + 3 for top in tops]
+    assert len(buttons) == 2
+    buttons[1].click()
+    assert QGuiApplication.clipboard().text() == "y = 2"
+
+
+def code_starts(shown):
+    return [shown.document().findBlockByNumber(code.first) for code in shown.code_blocks]

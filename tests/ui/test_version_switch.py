@@ -2,6 +2,8 @@
 
 from PySide6.QtWidgets import QAbstractButton, QLabel
 
+from app.viewmodels.reply import ChatState
+
 
 def switch(driver, at: int, name: str) -> QAbstractButton:
     """Return an arrow of a message; a view that was there before is still to be deleted, so none is asked by name."""
@@ -51,12 +53,47 @@ def test_replies_written_again_have_arrows_of_their_own(driver):
     assert driver.session.messages[-1].message.text == first.message.text
 
 
-def test_arrows_do_nothing_while_a_reply_is_written(driver):
+def test_what_would_branch_is_greyed_with_a_reason_while_a_reply_is_written(driver):
     driver.chat("One [tokens 3]")
     one = driver.session.messages[0].id
     driver.click(f"edit_message_{one}")
     driver.say("Eins [tokens 4000] [token-ms 5]")
-    switch(driver, 0, "previous").click()
+    arrow = switch(driver, 0, "previous")
+    driver.until(lambda: driver.session.state is ChatState.DECODING)
+    edit = driver.find(f"edit_message_{driver.session.messages[0].id}")
+    for button in (arrow, edit):
+        assert not button.isEnabled()
+        assert "A reply is being written. Stop it first (Esc)." in button.toolTip()
+        assert button.accessibleDescription() == "A reply is being written. Stop it first (Esc)."
+    for action in (driver.window.actions_.regenerate, driver.window.actions_.edit_last):
+        assert (action.isEnabled(), action.toolTip()) == (False, "A reply is being written. Stop it first (Esc).")
+    arrow.click()
     assert driver.texts()[0].startswith("Eins")
+    driver.session.stop()
+    driver.until_idle()
+    assert edit.isEnabled()
+    assert edit.toolTip() == "Edit this message and go on from there"
+    again = driver.find(f"regenerate_{driver.session.messages[-1].id}")
+    assert again.isEnabled()
+    assert "This is the last." in switch(driver, 0, "next").toolTip()
+    switch(driver, 0, "previous").click()
+    assert driver.texts()[0].startswith("One")
+
+
+def test_what_would_ask_is_greyed_while_another_chat_is_written_in_but_versions_can_be_turned(driver):
+    driver.chat("One [tokens 3]")
+    driver.click(f"regenerate_{driver.session.messages[-1].id}")
+    driver.until_idle()
+    conversation = driver.session.conversation.id
+    driver.session.new_chat()
+    driver.say("Two [tokens 4000] [token-ms 5]")
+    driver.session.open(conversation)
+    again = driver.window.transcript.views[-1].findChild(
+        QAbstractButton, f"regenerate_{driver.session.messages[-1].id}"
+    )
+    assert not again.isEnabled()
+    assert "another chat" in again.toolTip()
+    switch(driver, 1, "previous").click()
+    assert said(driver, 1) == "1 of 2"
     driver.session.stop()
     driver.until_idle()

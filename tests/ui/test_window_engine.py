@@ -117,3 +117,30 @@ def test_a_model_that_cannot_be_remembered_is_open_and_the_notice_stays(driver, 
     driver.until_idle()
     assert driver.find("notice_message", QLabel).text() == "disk full"
     assert driver.find("notice_bar").isVisible()
+
+
+def test_a_chat_offers_the_model_it_was_written_with(driver, tmp_path):
+    folder = tmp_path / "Qwen3 <4B>"
+    folder.mkdir()
+    driver.session.load_model(str(folder))
+    driver.until_idle()
+    driver.chat("Hello")
+    chat = driver.session.conversation.id
+    note, text = driver.find("chat_model_note"), driver.find("chat_model_text", QLabel)
+    assert not note.isVisible()
+    driver.session.load_model("")
+    driver.until_idle()
+    assert note.isVisible()
+    assert "This chat was written with Qwen3 &lt;4B&gt;." in text.text()
+    assert "go on with Starter" in text.text()
+    driver.session.new_chat()
+    assert not note.isVisible()
+    driver.session.open(chat)
+    text.linkActivated.emit("open")
+    driver.until_idle()
+    assert driver.program.models.model.path == str(folder)
+    assert not note.isVisible()
+    driver.session.load_model("")
+    driver.until_idle()
+    driver.chat("Hello again")
+    assert not note.isVisible(), "it goes on with the starter now"

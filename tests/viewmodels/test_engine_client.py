@@ -12,11 +12,13 @@ from app.engine.protocol import (
     Cancel,
     Failed,
     Finished,
+    Forget,
     Generate,
     Load,
     Loaded,
     encode,
 )
+from app.viewmodels import child_process
 from app.viewmodels.child_process import STDERR_LINES
 from app.viewmodels.engine_client import EngineClient
 from tests.chat_parts import MODEL
@@ -217,3 +219,29 @@ def test_the_death_of_a_process_is_logged_with_its_last_words(loop, client_of, c
     loop.run_until_complete(until(lambda: heard.deaths))
     assert "exit status 4" in caplog.text
     assert "last words" in caplog.text
+
+
+def test_events_that_come_in_a_row_are_read_together_and_a_lone_one_at_once(loop, client_of, monkeypatch):
+    monkeypatch.setattr(child_process, "READ_INTERVAL_MS", 400)
+    script = (
+        "import sys, time; from app.engine.fake_engine import FakeEngine; from app.engine.protocol import *\n"
+        "def say(event): print(encode(event), flush=True); time.sleep(0.02)\n"
+        "say(Ready(PROTOCOL_VERSION, FakeEngine().machine()))\n"
+        "for line in sys.stdin:\n"
+        "    for _ in range(6): say(Failed('r', line.strip()))\n"
+    )
+    client = client_of(python(script))
+    heard = Recorder(client)
+    times_s = []
+    client.event_received.connect(lambda _: times_s.append(time.monotonic()))
+
+    async def talk():
+        client.start()
+        await until(lambda: heard.machines)
+        await asyncio.sleep(0.5)
+        client.send(Forget("chat"))
+        await until(lambda: len(times_s) == 6)
+
+    loop.run_until_complete(talk())
+    assert times_s[5] - times_s[1] < 0.05, "the last five, which came over 80 ms, were read in one go"
+    assert times_s[1] - times_s[0] > 0.3

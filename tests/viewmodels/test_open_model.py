@@ -1,9 +1,10 @@
 from dataclasses import replace
 
 from app.chat.options import CacheMode
-from app.engine.protocol import Cancel, Failed, Load, Loaded, Loading
+from app.engine.protocol import Cancel, Failed, Load, Loaded, Loading, Token
 from app.errors import NibbleError
 from app.settings.file import load_settings
+from app.store.store import MessageState
 from app.viewmodels.reply import ChatState
 from tests.chat_parts import MODEL
 
@@ -85,3 +86,16 @@ def test_a_model_that_does_not_fit_is_offered_and_opened_anyway(ready):
     assert ready.engine.sent[-1].anyway
     ready.say(Loaded(ready.engine.sent[-1].request_id, MODEL))
     assert ready.model.path == "/models/huge"
+
+
+def test_an_engine_that_does_not_answer_is_ended_and_started_again(ready, qtbot):
+    ready.session.send("Tell me a story")
+    ready.say(Token(ready.asked.request_id, "Once", (1,)))
+    ready.session.stop()
+    ready.engine.is_running = True
+    ready.model.restart()
+    assert ready.failures[-1][0] == "The engine did not answer and was ended."
+    assert ready.stored()[-1] == ("assistant", "Once", MessageState.FAILED)
+    assert ready.session.state is ChatState.FAILED
+    qtbot.waitUntil(lambda: ready.session.state is ChatState.LOADING)
+    assert ready.engine.sent[-1].path == "/starter"
