@@ -35,6 +35,7 @@ from app.viewmodels.deletions import Deletions
 from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.models import Models
 from app.viewmodels.open_model import OpenModel
+from app.viewmodels.saved_caches import SavedCaches
 from app.viewmodels.session_stats import SessionStats
 from app.viewmodels.settings_model import SettingsModel
 
@@ -56,6 +57,7 @@ class Program:
         comparisons = ComparisonFile(paths.comparisons)
         if not self.store.notice:  # where the conversations were moved aside, theirs are kept
             comparisons.prune({conversation.id for conversation in self.store.conversations()})
+        self.saved_caches = SavedCaches(self.engine, self.store, settings, paths.saved_caches)
         stats = SessionStats(self.engine, SessionHistory(paths.sessions))
         self.models = Models(
             engine=self.engine,

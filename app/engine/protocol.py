@@ -16,7 +16,7 @@ from app.chat.options import ChatOptions
 from app.chat.plain import PlainError, from_fields, plain_fields
 from app.chat.quality import Effort, QualityReport, TextSource
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 
 # Requests
@@ -78,9 +78,22 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Drop the KV cache of `chat_id`. Not answered."""
+    """Drop the KV cache of `chat_id`, on disk too. Not answered; heard even where Quit follows at once."""
 
     chat_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeepCaches:
+    """Keep the int4 caches of conversations in files in `folder`, of at most `limit_bytes` together. Not answered.
+
+    Before the first one nothing is kept on disk. Files of conversations that are not among `chat_ids` are deleted now,
+    and all of them where `limit_bytes` is 0; nothing is kept then.
+    """
+
+    folder: str
+    limit_bytes: int
+    chat_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +101,7 @@ class Quit:
     """Finish: cancel what runs, free the model, exit 0. The end of stdin means the same."""
 
 
-Request = Load | Generate | Measure | CountTokens | Cancel | Forget | Quit
+Request = Load | Generate | Measure | CountTokens | Cancel | Forget | KeepCaches | Quit
 
 
 # Events
@@ -121,12 +134,16 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """`done_tokens` of `total_tokens` new prompt tokens are read; `reused_tokens` were in the cache already."""
+    """`done_tokens` of `total_tokens` new prompt tokens are read; `reused_tokens` were in the cache already.
+
+    Of those, `disk_tokens` came from the conversation's file: all or none.
+    """
 
     request_id: str
     done_tokens: int
     total_tokens: int
     reused_tokens: int
+    disk_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +169,9 @@ class Progress:
     ttft_s: float
     prefill_tokens_per_s: float
     decode_tokens_per_s: float
+    reused_tokens: int = 0
+    """As in Prefill, and so are `disk_tokens`."""
+    disk_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +252,12 @@ class Engine(Protocol):
 
     def forget(self, chat_id: str) -> None:
         """Drop the KV cache of a conversation, if there is one."""
+
+    def keep_caches(self, request: KeepCaches) -> None:
+        """Keep caches on disk from now on, or no longer."""
+
+    def rest(self, wanted: Callable[[], bool]) -> None:
+        """Do what can wait, such as saving caches; leave off, within some tens of milliseconds, once `wanted`."""
 
     def close(self) -> None:
         """Let go of the model and of all caches; called once, last."""

@@ -39,6 +39,8 @@ class Settings:
     appearance: Appearance = Appearance.SYSTEM
     text_size_percent: int = 100
     """Of the system's own size."""
+    saved_caches_gb: int = 5
+    """Most that the caches of conversations take on disk; 0 keeps none there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,18 @@ FIELDS: tuple[Field, ...] = (
         maximum=200,
         step=10,
         unit="%",
+    ),
+    Field(
+        key="saved_caches_gb",
+        label="Saved chat caches",
+        help="The int4 cache of a chat is saved on disk: a long chat that is opened again goes on without being read "
+        "anew. This is the most that all of them take; those not used for longest are deleted first. 0 saves none and "
+        "deletes them all.",
+        default=_default("saved_caches_gb"),
+        minimum=0,
+        maximum=1000,
+        step=1,
+        unit="GB",
     ),
     Field(
         key="chat.cache_mode",

@@ -30,7 +30,8 @@ TYPING_PAUSE_MS = 400
 NUMBER_WIDTH = 120
 
 CHAT_FIELDS = tuple(field for field in FIELDS if field.key.startswith("chat."))
-WINDOW_FIELDS = tuple(field for field in FIELDS if field not in CHAT_FIELDS)
+DISK_FIELDS = tuple(field for field in FIELDS if field.key == "saved_caches_gb")
+WINDOW_FIELDS = tuple(field for field in FIELDS if field not in (*CHAT_FIELDS, *DISK_FIELDS))
 
 
 @dataclass(frozen=True, slots=True)

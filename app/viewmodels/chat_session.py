@@ -17,6 +17,7 @@ from app.viewmodels.message_writer import MessageWriter
 from app.viewmodels.open_model import OpenModel
 from app.viewmodels.panel_state import PanelState, asked_panel, empty_panel, prefill_panel, progress_panel, reply_panel
 from app.viewmodels.reply import CLOSED, ChatState, Reply, reading_text, turns, writing_text
+from app.viewmodels.saved_caches import chat_id
 from app.viewmodels.settings_model import SettingsModel
 from app.viewmodels.turn import store_turn
 from app.viewmodels.versions import Versions, versions_of
@@ -186,7 +187,7 @@ class ChatSession(QObject):
         self.put_aside(conversation_id)
         if self._reply is not None and self._reply.conversation_id == conversation_id:
             self._reply.discarded = True
-        self._engine.send(Forget(_chat_id(conversation_id)))
+        self._engine.send(Forget(chat_id(conversation_id)))
         self.conversation_changed.emit()
 
     def set_options(self, options: ChatOptions) -> None:
@@ -290,7 +291,7 @@ class ChatSession(QObject):
         self._conversation = conversation
         self._versions = versions_of(self._store.branches(conversation.id))
         self._reply = Reply(request_id, conversation.id, conversation.title, added[-1].id)
-        self._engine.send(Generate(request_id, _chat_id(conversation.id), asked, self._options))
+        self._engine.send(Generate(request_id, chat_id(conversation.id), asked, self._options))
         self._publish_timer.start()
         if kept < len(self._messages):
             del self._messages[kept:]
@@ -413,7 +414,3 @@ class ChatSession(QObject):
         if state is not self._announced:
             self._announced = state
             self.state_changed.emit(state)
-
-
-def _chat_id(conversation_id: int) -> str:
-    return f"chat-{conversation_id}"

@@ -14,6 +14,7 @@ from app.engine.protocol import (
     Event,
     Failed,
     Forget,
+    KeepCaches,
     ProtocolError,
     Quit,
     Ready,
@@ -114,7 +115,7 @@ class EngineClient(QObject):
         """Write one request to the process."""
         if self._process is not None and not self._fault:
             self._process.write(encode(request).encode() + b"\n")
-        elif not isinstance(request, Cancel | Forget | Quit):
+        elif not isinstance(request, Cancel | Forget | KeepCaches | Quit):
             failed = Failed(request.request_id, "The engine is not running.", "Restart it, then try again.")
             QTimer.singleShot(0, self, lambda: self.event_received.emit(failed))
 
