@@ -113,7 +113,10 @@ class CacheFile:
         return list(ids)
 
     def fill(self, caches: Sequence[Any]) -> None:
-        """Read everything and put it into fresh `caches`. Raises CacheFileError; the caches are then to be dropped."""
+        """Read everything and put it into fresh `caches`. Raises CacheFileError; the caches are then to be dropped.
+
+        Raises RuntimeError where MLX cannot read it after all, mostly for want of memory.
+        """
         try:
             tokens = len(self.tokens())
             mx.eval(self._arrays)
@@ -122,7 +125,7 @@ class CacheFile:
             if _digest(metadata, self._arrays, lambda: False) != written:
                 raise CacheFileError("its bytes are not those that were written")
             put_together(caches, json.loads(metadata[_CACHES]), self._arrays, tokens)
-        except (CacheStateError, RuntimeError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (CacheStateError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise CacheFileError(str(error)) from error
 
 

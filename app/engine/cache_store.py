@@ -101,7 +101,7 @@ class CacheStore:
         except CacheFileError as error:
             _delete(path, f"it is damaged: {error}", logging.WARNING)
             return None
-        except OSError:
+        except (OSError, RuntimeError):
             _log.warning("%s could not be read", path, exc_info=True)
             return None
         with suppress(OSError):

@@ -58,7 +58,7 @@ LABELS = {
     "speed.prefill": "Prefill",
     "speed.ttft": "Time to first token",
     "context.used": "Used",
-    "context.reused": "Not read again",
+    "context.reused": "Reused",
     "memory.active": "Active",
     "memory.peak": "Peak",
     "memory.pool": "Pool",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -149,6 +150,16 @@ def test_no_flip_and_no_cut_is_ever_used(
         assert loaded == kept.tokens
     else:
         assert loaded is None
+
+
+def test_a_want_of_memory_is_no_damage(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: object) -> None:
+        raise RuntimeError("[malloc] Unable to allocate 1 bytes.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mx, "eval", no_memory)
+        assert kept.load() is None
+    assert kept.load() == kept.tokens
 
 
 # Writing
