@@ -22,6 +22,9 @@ Stop = Callable[[], bool]
 
 MAX_HEADER_BYTES = 4 * 1024**2
 """A hundred times what two hundred layers take; a header that claims more is none of ours."""
+_HEADER_BYTES = 300
+_ENTRY_BYTES = 150
+"""More than the header takes beside the metadata's texts: the digest and the like, and each array's entry."""
 _PORTION_BYTES = 8 * 1024**2
 _SYNC_BYTES = 32 * 1024**2
 """Written through to the disk this often: however slow it is, the next occasion to leave off is near."""
@@ -65,8 +68,9 @@ class Content:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays; the header adds some kilobytes."""
-        return sum(array.nbytes for array in self.arrays.values())
+        """Bytes of the file, or a little more."""
+        texts = sum(len(json.dumps(text)) + len(name) for name, text in self.metadata.items())
+        return _HEADER_BYTES + texts + sum(array.nbytes + _ENTRY_BYTES for array in self.arrays.values())
 
     def write(self, path: Path, stop: Stop) -> None:
         """Write the file, which only its owner may read. Readers see the old one or the new one, never a part.
