@@ -65,6 +65,8 @@ class Reopening:
     """From asking the engine to end to its end, the file being written."""
     from_disk: Figure
     """Seconds to the first token."""
+    loading: Figure
+    """Of these, seconds that went to find and load the file."""
     with_prefill: Figure
     new_tokens: int
     """Read from disk's end to the first token: what was said last, and what the template puts around it."""
@@ -106,6 +108,7 @@ def table(measured: Reopening) -> str:
             f"The engine ended within {measured.quit_s:.2f} s, the file written.",
             f"First token after the chat was opened again, {measured.new_tokens:,} new tokens:",
             f"  from disk     {_seconds(measured.from_disk)}",
+            f"    of it loading {_seconds(measured.loading).lstrip()}",
             f"  with prefill  {_seconds(measured.with_prefill)}",
             f"  {measured.factor:,.1f} times sooner from disk",
         ]
@@ -142,6 +145,7 @@ class ReopenBench:
             file_bytes=file.stat().st_size,
             quit_s=quit_s,
             from_disk=figure([figures.ttft_s for figures in from_disk]),
+            loading=figure([f.ttft_s - f.prefilled_tokens / f.prefill_tokens_per_s for f in from_disk]),
             with_prefill=figure([figures.ttft_s for figures in with_prefill]),
             new_tokens=from_disk[0].prefilled_tokens,
             was_cold=hasattr(os, "posix_fadvise"),
