@@ -43,6 +43,7 @@ from app.viewmodels.hub_token import HubToken
 from app.viewmodels.model_list import ModelList
 from app.viewmodels.models import Models
 from app.viewmodels.open_model import OpenModel
+from app.viewmodels.saved_caches import SavedCaches
 from app.viewmodels.session_stats import SessionStats
 from app.viewmodels.settings_model import SettingsModel
 from app.viewmodels.support import Support
@@ -71,6 +72,7 @@ class Program:
         entries, missing_catalogue = _entries()
         token = HubToken(token_command())
         downloads = Downloads(download_command(), paths.downloads, token)
+        self.saved_caches = SavedCaches(self.engine, self.store, settings, paths.saved_caches)
         stats = SessionStats(self.engine, SessionHistory(paths.sessions))
         self.models = Models(
             engine=self.engine,

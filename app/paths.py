@@ -32,6 +32,11 @@ class Paths:
         return self.data / "calibrations"
 
     @property
+    def saved_caches(self) -> Path:
+        """Folder of conversations' KV caches, a file a conversation; all can be made again."""
+        return self.cache / "conversations"
+
+    @property
     def sessions(self) -> Path:
         """Folder of the figures of all sessions, a file a session."""
         return self.data / "sessions"

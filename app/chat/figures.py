@@ -79,6 +79,7 @@ class ReplyFigures:
     ttft_s: float
     """From the moment the engine takes the request up to the first token; waiting behind another is not in it."""
     prefill_tokens_per_s: float
+    """prefilled / ttft, from which the time to load a conversation's file is taken off."""
     decode_tokens_per_s: float
     """(generated - 1) / (elapsed - ttft); 0 with fewer than two tokens."""
     elapsed_s: float
@@ -93,6 +94,8 @@ class ReplyFigures:
     """`stop` (the model ended), `length` (max_tokens or context limit) or `cancelled`."""
     compute_dtype: str = ""
     """The model's own type, which is that of an fp16 cache: `float16` or `bfloat16`."""
+    disk_tokens: int = 0
+    """Of the reused tokens, those that came from the conversation's file on disk: all or none."""
 
 
 @dataclass(frozen=True, slots=True)

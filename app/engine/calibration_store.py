@@ -46,6 +46,17 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:32]
 
 
+def constants_digest(calibration: Calibration) -> str:
+    """Return what tells constants, and the layers that they leave fp16, from others: 32 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for number, layer in enumerate(calibration.layers):
+        for name, array in layer.arrays.items():
+            digest.update(f"{number}.{name}{array.shape}".encode())
+            digest.update(bytes(memoryview(array)))  # type: ignore[arg-type]
+        digest.update(f"{number} {bool(layer.reason)}".encode())
+    return digest.hexdigest()[:32]
+
+
 class CalibrationStore:
     """The calibrations kept in `folder`, which is made when there is something to keep."""
 

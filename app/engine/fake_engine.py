@@ -35,6 +35,7 @@ from app.engine.protocol import (
     Estimated,
     Finished,
     Generate,
+    KeepCaches,
     Load,
     Loaded,
     Loading,
@@ -178,6 +179,12 @@ class FakeEngine:
     def forget(self, chat_id: str) -> None:
         """Drop the words read for `chat_id`."""
         self._caches.pop(chat_id, None)
+
+    def keep_caches(self, request: KeepCaches) -> None:
+        """Keep nothing on disk: words are read again at once."""
+
+    def rest(self, wanted: Callable[[], bool]) -> None:
+        """Rest."""
 
     def close(self) -> None:
         """Drop everything."""

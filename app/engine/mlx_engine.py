@@ -1,5 +1,6 @@
 """The real engine: loads a model with mlx-lm and writes replies with it. Everything in here runs on one thread."""
 
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,15 @@ from app.chat.model_name import model_name
 from app.chat.options import Sampling
 from app.engine.cache_figures import cache_figures
 from app.engine.cache_plan import make_caches
-from app.engine.conversation_cache import ConversationCache, ConversationCaches
+from app.engine.cache_store import CacheStore, identity_of
+from app.engine.conversation_cache import (
+    LEAVE_S,
+    PAUSE_SHARE,
+    CacheDisk,
+    ConversationCache,
+    ConversationCaches,
+    until,
+)
 from app.engine.estimate import config_needs, folder_needs
 from app.engine.fit import prefill_chunk, require_fit
 from app.engine.machine import machine_facts, memory_figures
@@ -32,6 +41,7 @@ from app.engine.protocol import (
     Estimated,
     Finished,
     Generate,
+    KeepCaches,
     Load,
     Loaded,
     Loading,
@@ -47,6 +57,8 @@ from app.engine.quality_text import text_of
 from app.errors import NibbleError
 from kernels import dispatch
 
+_log = logging.getLogger(__name__)
+
 _POOL_LIMIT_BYTES = 512 * 1024**2
 """MLX's default lets freed buffers fill nearly all memory; comparisons of memory would measure that pool."""
 _PROGRESS_EVERY_S = 0.25
@@ -60,6 +72,7 @@ class MlxEngine:
         self._calibrations = calibrations
         self._open: OpenModel | None = None
         self._conversations: ConversationCaches | None = None
+        self._store: CacheStore | None = None
 
     def machine(self) -> MachineFacts:
         """Return what this process runs on."""
@@ -112,19 +125,21 @@ class MlxEngine:
                 f"This conversation has {len(prompt):,} tokens; {self._open.facts.name} can read {limit:,}.",
                 "Start a new chat, or shorten the message.",
             )
+        taking = time.perf_counter()
         cache, reused = (
             self._conversations.take(request.chat_id, options.cache_mode, options.group_size, prompt)
             if request.reuse_cache
             else (self._conversations.fresh(options.cache_mode, options.group_size), 0)
         )
-        reply = _Reply(self._open, request, cache, prompt, reused, begun, emit, cancelled)
+        took_s = time.perf_counter() - taking
+        reply = _Reply(self._open, request, cache, prompt, reused, begun, took_s, emit, cancelled)
         with _memory_for(
             "go on with this conversation", "Switch to int4, shorten the conversation, or choose a smaller model."
         ):
             reply.write()
+        emit(reply.finished())
         if request.reuse_cache:
             self._conversations.give_back(request.chat_id, cache)
-        emit(reply.finished())
         del reply, cache
         mx.clear_cache()
 
@@ -160,9 +175,23 @@ class MlxEngine:
         if self._conversations is not None:
             self._conversations.forget(chat_id)
             mx.clear_cache()
+        if self._store is not None:
+            self._store.forget(chat_id)
+
+    def keep_caches(self, request: KeepCaches) -> None:
+        """Keep int4 caches in a folder within a bound, and tidy it; with a bound of 0 it is emptied."""
+        store = CacheStore(Path(request.folder), request.limit_bytes)
+        store.tidy(request.chat_ids)
+        self._store = store if request.limit_bytes else None
+        self._use_disk()
+
+    def rest(self, wanted: Callable[[], bool]) -> None:
+        """Save conversations that have grown a good deal since they were last saved."""
+        if self._conversations is not None:
+            self._conversations.save(PAUSE_SHARE, wanted)
 
     def close(self) -> None:
-        """Let go of everything. Without clearing its streams, MLX 0.32 may abort at exit."""
+        """Save conversations, and let go of everything. Without clearing its streams, MLX 0.32 may abort at exit."""
         self._drop_model()
         mx.synchronize()
         mx.clear_streams()
@@ -172,8 +201,21 @@ class MlxEngine:
         self._conversations = ConversationCaches(
             lambda mode, group_size: make_caches(opened.model, opened.plan, mode, group_size, opened.calibration)
         )
+        self._use_disk()
+
+    def _use_disk(self) -> None:
+        if self._open is None or self._conversations is None:
+            return
+        self._conversations.disk = None
+        if self._store is not None:
+            try:
+                self._conversations.disk = CacheDisk(self._store, identity_of(self._open))
+            except (OSError, ValueError):
+                _log.warning("no caches are kept on disk: the model's folder cannot be read", exc_info=True)
 
     def _drop_model(self) -> None:
+        if self._conversations is not None:
+            self._conversations.save(0.0, until(LEAVE_S))
         self._open = None
         self._conversations = None
         mx.clear_cache()
@@ -233,6 +275,7 @@ class _Reply:
         prompt: list[int],
         reused: int,
         begun: float,
+        took_s: float,
         emit: Emit,
         cancelled: Callable[[], bool],
     ) -> None:
@@ -251,6 +294,8 @@ class _Reply:
         self.finish_reason = "length"
         self.started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.begun = begun
+        self.took_s = took_s
+        """Of the time since, what went to find the cache, from disk perhaps: it is no part of prefill's speed."""
         self.first_token = 0.0
         self.last_token = 0.0
 
@@ -313,9 +358,9 @@ class _Reply:
 
     def _on_prefill(self, done: int, total: int) -> None:
         self.cache.tokens = self.prompt[: self.reused + done]
-        self.emit(Prefill(self.request.request_id, done, total, self.reused))
+        self.emit(Prefill(self.request.request_id, done, total, self.reused, self.cache.disk_tokens))
         if done < total:
-            reading_s = time.perf_counter() - self.begun
+            reading_s = time.perf_counter() - self.begun - self.took_s
             self.emit(self._progress(0.0, done / reading_s, 0.0))
         if done < total and self.cancelled():
             raise _CancelledError
@@ -333,7 +378,7 @@ class _Reply:
         ttft = self.first_token - self.begun
         decoding = self.last_token - self.first_token
         decoded = len(self.token_ids) - 1
-        return ttft, (len(self.prompt) - self.reused) / ttft, decoded / decoding if decoded else 0.0
+        return ttft, (len(self.prompt) - self.reused) / (ttft - self.took_s), decoded / decoding if decoded else 0.0
 
     def _progress(self, ttft_s: float, prefill_tokens_per_s: float, decode_tokens_per_s: float) -> Progress:
         return Progress(
@@ -344,6 +389,8 @@ class _Reply:
             ttft_s,
             prefill_tokens_per_s,
             decode_tokens_per_s,
+            self.reused,
+            self.cache.disk_tokens,
         )
 
     def _figures(self) -> ReplyFigures:
@@ -372,6 +419,7 @@ class _Reply:
             max_tokens=sampling.max_tokens,
             finish_reason=self.finish_reason,
             compute_dtype=self.opened.facts.compute_dtype,
+            disk_tokens=self.cache.disk_tokens,
         )
 
 

@@ -26,6 +26,7 @@ from app.engine.protocol import (
     Failed,
     Forget,
     Generate,
+    KeepCaches,
     Load,
     Measure,
     Quit,
@@ -34,7 +35,11 @@ from app.engine.protocol import (
     encode,
 )
 from app.errors import NibbleError, OverridableError
+from app.log import start_logging
 from app.paths import default_paths
+
+PAUSE_S = 2.0
+"""How long nothing has been asked for when the engine turns to what can wait."""
 
 
 def serve(kind: EngineKind) -> int:
@@ -58,7 +63,9 @@ def _factory(kind: EngineKind) -> Callable[[], Engine]:
         return FakeEngine
     from app.engine.mlx_engine import MlxEngine
 
-    return lambda: MlxEngine(default_paths().calibrations)
+    paths = default_paths()
+    start_logging(paths, "engine")
+    return lambda: MlxEngine(paths.calibrations)
 
 
 @dataclass(slots=True)
@@ -69,13 +76,16 @@ class _Job:
     cancelled: bool = False
 
 
+_Item = _Job | Forget | KeepCaches | Failed | Quit
+
+
 class EngineServer:
     """Reads requests from `stdin`, lets an engine answer them, writes its events to `stdout`."""
 
     def __init__(self, stdin: BinaryIO, stdout: BinaryIO) -> None:
         self._stdin = stdin
         self._stdout = stdout
-        self._queue: queue.SimpleQueue[_Job | Forget | Failed | Quit] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._jobs: dict[str, _Job] = {}
         self._quitting = False
 
@@ -90,15 +100,31 @@ class EngineServer:
         try:
             self._emit(Ready(PROTOCOL_VERSION, engine.machine()))
             threading.Thread(target=self._read, name="engine-stdin", daemon=True).start()
-            while (item := self._queue.get()) and not self._quitting:
+            while (item := self._next(engine)) and not self._quitting:
                 self._answer(engine, item)
+            self._forget_what_waits(engine, item)
         finally:
             engine.close()
         return 0
 
     # The main thread
 
-    def _answer(self, engine: Engine, item: _Job | Forget | Failed | Quit) -> None:
+    def _next(self, engine: Engine) -> _Item:
+        """Wait for what is next; in a pause, let the engine do what can wait."""
+        try:
+            return self._queue.get(timeout=PAUSE_S)
+        except queue.Empty:
+            self._guard("", lambda: engine.rest(lambda: not self._queue.empty()))
+            return self._queue.get()
+
+    def _forget_what_waits(self, engine: Engine, item: _Item) -> None:
+        """Forget the conversations that were deleted last, for which the engine must know where they are on disk."""
+        while not isinstance(item, Quit):
+            if isinstance(item, Forget | KeepCaches):
+                self._answer(engine, item)
+            item = self._queue.get()
+
+    def _answer(self, engine: Engine, item: _Item) -> None:
         match item:
             case _Job(request=Load() as load):
                 self._guard(load.request_id, lambda: engine.load(load, self._emit, self._is_cancelled(item)))
@@ -114,6 +140,8 @@ class EngineServer:
                 self._guard(count.request_id, lambda: engine.count_tokens(count, self._emit))
             case Forget(chat_id):
                 self._guard("", lambda: engine.forget(chat_id))
+            case KeepCaches():
+                self._guard("", lambda: engine.keep_caches(item))
             case Failed():
                 self._emit(item)
             case Quit():
@@ -175,7 +203,7 @@ class EngineServer:
             case Cancel(request_id):
                 if named := self._jobs.get(request_id):
                     named.cancelled = True
-            case Forget():
+            case Forget() | KeepCaches():
                 self._queue.put(request)
             case Quit():
                 self.quit()

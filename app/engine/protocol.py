@@ -16,7 +16,7 @@ from app.chat.message import Message
 from app.chat.options import CacheMode, ChatOptions
 from app.chat.quality import Effort, QualityReport, TextSource
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 
 # Requests
@@ -97,9 +97,22 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Drop the KV cache of `chat_id`. Not answered."""
+    """Drop the KV cache of `chat_id`, on disk too. Not answered; heard even where Quit follows at once."""
 
     chat_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeepCaches:
+    """Keep the int4 caches of conversations in files in `folder`, of at most `limit_bytes` together. Not answered.
+
+    Before the first one nothing is kept on disk. Files of conversations that are not among `chat_ids` are deleted now,
+    and all of them where `limit_bytes` is 0; nothing is kept then.
+    """
+
+    folder: str
+    limit_bytes: int
+    chat_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +120,7 @@ class Quit:
     """Finish: cancel what runs, free the model, exit 0. The end of stdin means the same."""
 
 
-Request = Load | Estimate | Generate | Measure | CountTokens | Cancel | Forget | Quit
+Request = Load | Estimate | Generate | Measure | CountTokens | Cancel | Forget | KeepCaches | Quit
 
 
 # Events
@@ -140,12 +153,16 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """`done_tokens` of `total_tokens` new prompt tokens are read; `reused_tokens` were in the cache already."""
+    """`done_tokens` of `total_tokens` new prompt tokens are read; `reused_tokens` were in the cache already.
+
+    Of those, `disk_tokens` came from the conversation's file: all or none.
+    """
 
     request_id: str
     done_tokens: int
     total_tokens: int
     reused_tokens: int
+    disk_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +188,9 @@ class Progress:
     ttft_s: float
     prefill_tokens_per_s: float
     decode_tokens_per_s: float
+    reused_tokens: int = 0
+    """As in Prefill, and so are `disk_tokens`."""
+    disk_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +297,12 @@ class Engine(Protocol):
 
     def forget(self, chat_id: str) -> None:
         """Drop the KV cache of a conversation, if there is one."""
+
+    def keep_caches(self, request: KeepCaches) -> None:
+        """Keep caches on disk from now on, or no longer."""
+
+    def rest(self, wanted: Callable[[], bool]) -> None:
+        """Do what can wait, such as saving caches; leave off, within some tens of milliseconds, once `wanted`."""
 
     def close(self) -> None:
         """Let go of the model and of all caches; called once, last."""

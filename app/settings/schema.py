@@ -47,6 +47,8 @@ class Settings:
     text_size_percent: int = 100
     """Of the system's own size."""
     update_check: UpdateCheck = UpdateCheck.WHEN_ASKED
+    saved_caches_gb: int = 5
+    """Most that the caches of conversations take on disk; 0 keeps none there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,18 @@ FIELDS: tuple[Field, ...] = (
         default=_default("update_check"),
         choices=tuple(UpdateCheck),
         words=("Only when asked", "At every start"),
+    ),
+    Field(
+        key="saved_caches_gb",
+        label="Saved chat caches",
+        help="The int4 cache of a chat is saved on disk: a long chat that is opened again goes on without being read "
+        "anew. This is the most that all of them take; those not used for longest are deleted first. 0 saves none and "
+        "deletes them all.",
+        default=_default("saved_caches_gb"),
+        minimum=0,
+        maximum=1000,
+        step=1,
+        unit="GB",
     ),
     Field(
         key="chat.cache_mode",

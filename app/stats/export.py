@@ -64,6 +64,7 @@ COLUMNS = (
     Column("process_measure", "figures.memory.process_measure", "How the system counted process_bytes."),
     Column("prompt_tokens", "figures.prompt_tokens", "Tokens of the whole prompt, chat template included."),
     Column("reused_tokens", "figures.reused_tokens", "Of those, in the cache already."),
+    Column("disk_tokens", "figures.disk_tokens", "Of the reused ones, continued from disk: all or none."),
     Column("prefilled_tokens", "figures.prefilled_tokens", "Of those, read for this reply."),
     Column("generated_tokens", "figures.generated_tokens", "Tokens written, end of text included."),
     Column("ttft_s", "figures.ttft_s", "From when the engine takes up the request to the first token."),

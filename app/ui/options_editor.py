@@ -30,8 +30,9 @@ TYPING_PAUSE_MS = 400
 NUMBER_WIDTH = 120
 
 CHAT_FIELDS = tuple(field for field in FIELDS if field.key.startswith("chat."))
+DISK_FIELDS = tuple(field for field in FIELDS if field.key == "saved_caches_gb")
 UPDATE_FIELDS = tuple(field for field in FIELDS if field.key == "update_check")
-WINDOW_FIELDS = tuple(field for field in FIELDS if field not in (*CHAT_FIELDS, *UPDATE_FIELDS))
+WINDOW_FIELDS = tuple(field for field in FIELDS if field not in (*CHAT_FIELDS, *DISK_FIELDS, *UPDATE_FIELDS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QDialog, QDialogButtonBox, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from app.settings.schema import Settings, checked, is_default, with_fields_of
-from app.ui.options_editor import CHAT_FIELDS, UPDATE_FIELDS, WINDOW_FIELDS, FieldsEditor, Section
+from app.ui.options_editor import CHAT_FIELDS, DISK_FIELDS, UPDATE_FIELDS, WINDOW_FIELDS, FieldsEditor, Section
 from app.ui.scroll_bar import quieten
 from app.ui.theme import GAP, WIDE
 
 SECTIONS = (
     Section(WINDOW_FIELDS, "Windows"),
+    Section(DISK_FIELDS, "Disk"),
     Section(CHAT_FIELDS, "New chats", "New chats start with these. Every chat can have its own."),
     Section(UPDATE_FIELDS, "Updates"),
 )

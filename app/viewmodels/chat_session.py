@@ -18,6 +18,7 @@ from app.viewmodels.open_model import OpenModel
 from app.viewmodels.panel_state import PanelState, asked_panel, empty_panel, prefill_panel, progress_panel, reply_panel
 from app.viewmodels.reply import CLOSED, ChatState, Reply, turns
 from app.viewmodels.reply_run import ReplyRun
+from app.viewmodels.saved_caches import chat_id
 from app.viewmodels.settings_model import SettingsModel
 from app.viewmodels.turn import store_turn
 from app.viewmodels.versions import Versions, versions_of
@@ -194,7 +195,7 @@ class ChatSession(QObject):
         self.put_aside(conversation_id)
         if (reply := self._reply_in(conversation_id)) is not None:
             reply.discarded = True
-        self._engine.send(Forget(_chat_id(conversation_id)))
+        self._engine.send(Forget(chat_id(conversation_id)))
         self.conversation_changed.emit()
 
     def set_options(self, options: ChatOptions) -> None:
@@ -302,7 +303,7 @@ class ChatSession(QObject):
         self._conversation = conversation
         self._versions = versions_of(self._store.branches(conversation.id))
         reply = Reply(request_id, conversation.id, conversation.title, added[-1].id)
-        self._run.begin(reply, Generate(request_id, _chat_id(conversation.id), asked, self._options))
+        self._run.begin(reply, Generate(request_id, chat_id(conversation.id), asked, self._options))
         if kept < len(self._messages):
             del self._messages[kept:]
             self.messages_reset.emit()
@@ -377,7 +378,3 @@ class ChatSession(QObject):
         if state is not self._announced:
             self._announced = state
             self.state_changed.emit(state)
-
-
-def _chat_id(conversation_id: int) -> str:
-    return f"chat-{conversation_id}"

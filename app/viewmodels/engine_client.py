@@ -14,6 +14,7 @@ from app.engine.protocol import (
     Event,
     Failed,
     Forget,
+    KeepCaches,
     Quit,
     Ready,
     Request,
@@ -109,7 +110,7 @@ class EngineClient(QObject):
         """Write one request to the process."""
         if self._child is not None and self._child.write(encode(request)):
             return
-        if not isinstance(request, Cancel | Forget | Quit):
+        if not isinstance(request, Cancel | Forget | KeepCaches | Quit):
             failed = Failed(request.request_id, "The engine is not running.", "Restart it, then try again.")
             QTimer.singleShot(0, self, lambda: self.event_received.emit(failed))
 

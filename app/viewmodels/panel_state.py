@@ -26,12 +26,16 @@ EXPLANATIONS = {
     "operations or by a kernel of Nibble's.",
     "speed.decode": "New tokens a second after the first one: (tokens - 1) / (time since the first token). "
     "Measured in the engine by a monotonic clock.",
-    "speed.prefill": "Prompt tokens read a second, tokens reused from the cache not counted. Measured in the engine "
+    "speed.prefill": "Prompt tokens read a second, tokens reused from the cache not counted, nor the time to load a "
+    "cache from disk. Measured in the engine "
     "by a monotonic clock.",
     "speed.ttft": "Time to first token, in seconds: from the moment the engine takes up the request; waiting behind "
     "another request is not counted. Measured in the engine by a monotonic clock.",
     "context.used": "Tokens in this chat's cache, and the longest context the model's config.json allows. Counted "
     "after the chat template.",
+    "context.reused": "Tokens of the prompt that were in the cache already and were not read for this reply. From "
+    "disk: the cache was saved when the chat was left, and was loaded for this reply; that is part of the time to "
+    "first token, and no part of prefill's speed.",
     "memory.active": "Bytes in use by MLX in the engine's process: weights, caches, work space. Reported by MLX's "
     "allocator. 1 MB is 1,000,000 bytes.",
     "memory.peak": "Highest active memory since this reply began. Reported by MLX's allocator. "
@@ -54,6 +58,7 @@ LABELS = {
     "speed.prefill": "Prefill",
     "speed.ttft": "Time to first token",
     "context.used": "Used",
+    "context.reused": "Reused",
     "memory.active": "Active",
     "memory.peak": "Peak",
     "memory.pool": "Pool",
@@ -175,6 +180,8 @@ def panel_of(
     context_limit_tokens: int,
     speeds: Sequence[float],
     compute_dtype: str = "",
+    reused_tokens: int = 0,
+    disk_tokens: int = 0,
 ) -> PanelState:
     """Return the panel of a reply that is being written, or was.
 
@@ -198,6 +205,7 @@ def panel_of(
         "speed.prefill": format_speed(prefill_tokens_per_s),
         "speed.ttft": format_seconds(ttft_s),
         "context.used": _context(cache.tokens, context_limit_tokens),
+        "context.reused": _reused(reused_tokens, disk_tokens),
     }
     exact = {key: f"Now {count:,} bytes." for key, count in counts.items()}
     if memory.process_bytes:
@@ -232,6 +240,8 @@ def progress_panel(event: Progress, model: ModelFacts | None, speeds: Sequence[f
         model.context_limit_tokens if model is not None else 0,
         speeds,
         model.compute_dtype if model is not None else "",
+        event.reused_tokens,
+        event.disk_tokens,
     )
 
 
@@ -246,6 +256,8 @@ def reply_panel(figures: ReplyFigures, speeds: Sequence[float] = ()) -> PanelSta
         figures.context_limit_tokens,
         speeds,
         figures.compute_dtype,
+        figures.reused_tokens,
+        figures.disk_tokens,
     )
 
 
@@ -259,14 +271,19 @@ def asked_panel(previous: PanelState, model: ModelFacts | None, options: ChatOpt
         _group_size(options.cache_mode, options.group_size),
     ):
         return empty_panel(model, options)
-    rows = tuple(replace(row, value=UNMEASURED) if row.key.startswith("speed.") else row for row in previous.rows)
+    rows = tuple(
+        replace(row, value=UNMEASURED) if row.key.startswith("speed.") or row.key == "context.reused" else row
+        for row in previous.rows
+    )
     return replace(previous, rows=rows, speeds=(), status="")
 
 
 def prefill_panel(previous: PanelState, event: Prefill) -> PanelState:
     """Return `previous` with how far the prompt is read; the figures come beside it, as Progress."""
     status = f"Reading {event.done_tokens:,} of {event.total_tokens:,} new tokens"
-    if event.reused_tokens:
+    if event.disk_tokens:
+        status += f", {event.disk_tokens:,} continued from disk"
+    elif event.reused_tokens:
         status += f", {event.reused_tokens:,} reused"
     return replace(previous, status=status)
 
@@ -354,6 +371,12 @@ def _context(tokens: int, limit: int) -> str:
     if not limit:
         return f"{tokens:,} tokens"
     return f"{tokens:,} of {limit:,} tokens ({100 * tokens / limit:.0f} %)"
+
+
+def _reused(tokens: int, from_disk: int) -> str:
+    if from_disk:
+        return f"{from_disk:,} tokens, from disk"
+    return f"{tokens:,} tokens" if tokens else "none"
 
 
 def _notes(mode: CacheMode, int4: int, total: int, notes: Sequence[LayerNote]) -> tuple[str, ...]:

@@ -94,6 +94,8 @@ class Reply:
 def reading_text(event: Prefill) -> str:
     """Say how far the prompt is read."""
     text = f"Reading {event.done_tokens:,} of {event.total_tokens:,} tokens"
+    if event.disk_tokens:
+        return f"{text}, {event.disk_tokens:,} continued from disk"
     return f"{text}, {event.reused_tokens:,} already in the cache" if event.reused_tokens else text
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from app.chat.lines import ProtocolError
 from app.chat.quality import Effort, TextSource
+from app.engine import process
 from app.engine.child import ChildError, EngineChild
 from app.engine.command import engine_command
 from app.engine.fake_engine import FakeEngine
@@ -216,6 +217,42 @@ def test_every_engine_call_is_made_on_the_thread_that_runs_the_server() -> None:
         assert EngineServer(stdin, stdout).run(lambda: engine) == 0
         reader.join()
     assert [name for name, _ in engine.calls] == ["load", "forget", "close"]
+    assert {thread for _, thread in engine.calls} == {threading.current_thread()}
+
+
+class _RestingEngine(_Engine):
+    """Rests until it is wanted."""
+
+    def rest(self, wanted: Callable[[], bool]) -> None:
+        self.calls.append(("rest", threading.current_thread()))
+        while not wanted():
+            time.sleep(0.001)
+
+
+def test_in_a_pause_the_engine_rests_until_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "PAUSE_S", 0.05)
+    engine = _RestingEngine()
+    ours, theirs = os.pipe()
+    from_server, to_us = os.pipe()
+    with os.fdopen(ours, "rb") as stdin, os.fdopen(to_us, "wb") as stdout, os.fdopen(from_server, "rb") as events:
+        requests = os.fdopen(theirs, "wb", buffering=0)
+
+        def ask_late() -> None:
+            assert isinstance(decode_event(events.readline().decode()), Ready)
+            for _ in range(2):
+                time.sleep(0.2)
+                requests.write(encode(Load("1", "/nowhere")).encode() + b"\n")
+                while not isinstance(decode_event(events.readline().decode()), Failed):
+                    pass
+            requests.write((encode(Load("1", "/nowhere")) + "\n" + encode(Forget("c")) + "\n").encode())
+            requests.close()
+
+        asker = threading.Thread(target=ask_late)
+        asker.start()
+        assert EngineServer(stdin, stdout).run(lambda: engine) == 0
+        asker.join()
+    names = [name for name, _ in engine.calls if name != "load"]
+    assert names == ["rest", "rest", "forget", "close"], "what is to be forgotten is heard even at the end"
     assert {thread for _, thread in engine.calls} == {threading.current_thread()}
 
 

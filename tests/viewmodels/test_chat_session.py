@@ -45,6 +45,8 @@ def test_a_reply_goes_through_its_states_and_is_stored_with_its_figures(ready, q
     request_id = ready.asked.request_id
     ready.say(Prefill(request_id, 512, 2048, 1200))
     assert ready.session.activity == "Reading 512 of 2,048 tokens, 1,200 already in the cache"
+    ready.say(Prefill(request_id, 512, 2048, 1200, 1200))
+    assert ready.session.activity == "Reading 512 of 2,048 tokens, 1,200 continued from disk"
     ready.say(Token(request_id, "Once", (1,)))
     ready.say(Progress(request_id, CACHE, MEMORY, 1, 0.2, 1500.0, 41.2))
     assert ready.session.activity == "Writing, 41.2 tokens/s"

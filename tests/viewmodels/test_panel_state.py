@@ -56,11 +56,22 @@ def test_every_figure_of_a_reply_is_shown():
         "speed.prefill": "1,520 tokens/s",
         "speed.ttft": "341 ms",
         "context.used": "412 of 1,024 tokens (40 %)",
+        "context.reused": "none",
         "memory.active": "48.1 MB",
         "memory.peak": "61.0 MB",
         "memory.pool": "0 bytes",
         "memory.process": "212 MB",
     }
+
+
+@pytest.mark.parametrize(
+    ("reused", "from_disk", "text"),
+    [(0, 0, "none"), (8012, 0, "8,012 tokens"), (8012, 8012, "8,012 tokens, from disk")],
+)
+def test_tokens_that_were_not_read_again_say_where_they_came_from(reused, from_disk, text):
+    panel = measured(reused_tokens=reused, disk_tokens=from_disk)
+    assert panel.value("context.reused") == text
+    assert asked_panel(panel, MODEL, ChatOptions()).value("context.reused") == UNMEASURED
 
 
 def test_every_row_says_what_it_is_and_byte_counts_say_the_exact_number():
@@ -134,6 +145,8 @@ def test_without_a_model_every_figure_is_a_dash():
 def test_prefill_is_said_beside_the_figures():
     panel = prefill_panel(measured(), Prefill("r", done_tokens=256, total_tokens=512, reused_tokens=300))
     assert panel == replace(measured(), status="Reading 256 of 512 new tokens, 300 reused")
+    panel = prefill_panel(measured(), Prefill("r", 0, 512, reused_tokens=300, disk_tokens=300))
+    assert panel.status == "Reading 0 of 512 new tokens, 300 continued from disk"
 
 
 def test_a_reply_asked_for_opens_the_speeds_and_keeps_the_same_cache():
