@@ -23,6 +23,7 @@ from app.ui.settings_dialog import SettingsDialog
 from app.ui.stats_window import StatsWindow
 from app.viewmodels.compare_table import CompareResult
 from app.viewmodels.models import Models
+from app.viewmodels.open_model import is_meant_as_model
 
 LINK_SCHEMES = ("http", "https", "mailto")
 
@@ -41,6 +42,16 @@ class Commands(QObject):
     def open_model(self) -> None:
         """Ask for a model folder and open it."""
         prompts.ask_folder(self._window, self._models.session.load_model)
+
+    def take_files(self, paths: list[Path]) -> None:
+        """Open the model that was dropped or pasted, and attach all other files."""
+        models = [path for path in paths if is_meant_as_model(path)]
+        if len(models) > 1:
+            self._notice.show_notice("Nibble opens one model at a time.", "Drop a single folder.")
+        elif models:
+            self._models.session.load_model(str(models[0]))
+        if files := [path for path in paths if path not in models]:
+            self._models.attachments.add(files)
 
     def export(self) -> None:
         """Ask where to, then write the session's figures."""
