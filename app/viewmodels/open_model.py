@@ -10,7 +10,6 @@ from app.errors import NibbleError
 from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.settings_model import SettingsModel
 
-
 _WEIGHTS = (".safetensors", ".gguf")
 
 
