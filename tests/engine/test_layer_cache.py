@@ -106,3 +106,14 @@ def test_cast_handles_attend_in_the_queries_type() -> None:
     exact = mx.fast.scaled_dot_product_attention(queries, rows.astype(mx.float32), rows, scale=0.125, mask="causal")
     assert cast.attend(queries, 0.125, "causal").dtype == mx.float32
     assert mx.allclose(cast.attend(queries, 0.125, "causal"), exact, atol=1e-5)
+
+
+def test_a_copy_shows_nothing_of_the_cache_it_was_made_from() -> None:
+    cache = Int4KVCache(0)
+    rows = mx.ones((1, 1, 20, 64))
+    cache.update_and_fetch(rows, rows)
+    copied = copy.deepcopy(cache)
+    assert cache.keys_and_values()
+    with pytest.raises(Int4NotServedError):
+        copied.keys_and_values()
+    assert (copied.offset, copied.capacity) == (cache.offset, cache.capacity)
