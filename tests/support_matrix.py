@@ -5,6 +5,7 @@ Run: python -m tests.support_matrix
 
 import importlib.metadata
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -51,24 +52,34 @@ def section(trials: list[Trial]) -> str:
     lines = [
         BEGIN,
         "",
-        f"mlx-lm {importlib.metadata.version('mlx-lm')} has {len(trials)} text architectures. Of these "
-        f"{counts['yes']} have every layer in int4, {counts['partly']} some, {counts['no']} none; "
-        f"{counts['not run']} do not run here with any cache.",
+        _wrapped(
+            f"mlx-lm {importlib.metadata.version('mlx-lm')} has {len(trials)} text architectures. Of these "
+            f"{counts['yes']} have every layer in int4, {counts['partly']} some, {counts['no']} none; "
+            f"{counts['not run']} do not run here with any cache."
+        ),
         "",
-        f"{len(ordinary)} have ordinary attention. int4 is engaged in {len(engaged)} of them "
-        f"({100 * len(engaged) / len(ordinary):.0f} %), and in every ordinary attention of {len(wholly)}. "
-        f"Not engaged: {missed}. In part: {partly}.",
+        _wrapped(
+            f"{len(ordinary)} have ordinary attention. int4 is engaged in {len(engaged)} of them "
+            f"({100 * len(engaged) / len(ordinary):.0f} %), and in every ordinary attention of {len(wholly)}. "
+            f"Not engaged: {missed}. In part: {partly}."
+        ),
         "",
         "| architecture | int4 | layers | fp16 bytes / its own | why not the others |",
         "| --- | --- | --- | --- | --- |",
         *map(row, trials),
         "",
-        f"The other {len(helpers)} modules define no `Model` with `ModelArgs`, so that no folder can name them; they "
-        f"are parts of the others: {', '.join(f'`{name}`' for name in helpers)}.",
+        _wrapped(
+            f"The other {len(helpers)} modules define no `Model` with `ModelArgs`, so that no folder can name them; "
+            f"they are parts of the others: {', '.join(f'`{name}`' for name in helpers)}."
+        ),
         "",
         END,
     ]
     return "\n".join(lines)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_on_hyphens=False)
 
 
 def written(document: str) -> str:

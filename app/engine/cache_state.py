@@ -6,6 +6,7 @@ from typing import Any
 import mlx.core as mx
 
 from app.engine.kv_cache import Int4Cache
+from app.engine.layer_cache import parts
 from kernels.layout import SCALE_DTYPE, Layout
 
 
@@ -14,14 +15,14 @@ class CacheStateError(ValueError):
 
 
 def taken_apart(caches: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str, mx.array]]:
-    """Return an entry of JSON types for each cache, and the arrays that the entries name, as they are allocated.
+    """Return an entry of JSON types for each single cache, and the arrays that the entries name, as they are allocated.
 
     Of an int4 cache the constants are left out: they are the model's. Raises CacheStateError for a cache of mlx-lm's
     that holds something else than arrays, numbers and texts.
     """
     arrays: dict[str, mx.array] = {}
     entries = []
-    for number, cache in enumerate(caches):
+    for number, cache in enumerate(parts(caches)):
         entry: dict[str, Any] = {"class": type(cache).__name__}
         if isinstance(cache, Int4Cache):
             codes, scales, *_ = cache.state
@@ -39,9 +40,10 @@ def put_together(caches: Sequence[Any], entries: Sequence[Any], arrays: Mapping[
     Raises CacheStateError where classes, settings, shapes or lengths are not those of `caches`; some of these may have
     been filled then.
     """
-    if len(entries) != len(caches):
-        raise CacheStateError(f"it has {len(entries)} caches, the model {len(caches)}")
-    for cache, entry in zip(caches, entries, strict=True):
+    own = list(parts(caches))
+    if len(entries) != len(own):
+        raise CacheStateError(f"it has {len(entries)} caches, the model {len(own)}")
+    for cache, entry in zip(own, entries, strict=True):
         if not isinstance(entry, dict) or entry.get("class") != type(cache).__name__:
             raise CacheStateError(f"it holds another cache than {type(cache).__name__}")
         try:

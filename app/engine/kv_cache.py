@@ -79,6 +79,10 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
         """As deepcopy: two caches that shared one `KVBuffers` would write over each other."""
         return copy.deepcopy(self)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy is made of: all but the handles, by which it would attend to this cache."""
+        return {**self.__dict__, "_shown": None}
+
     @property
     def codec(self) -> Codec:
         """The layer's codec; known from the first token on, or from a loaded state."""

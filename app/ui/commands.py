@@ -27,6 +27,7 @@ from app.ui.token_dialog import TokenDialog
 from app.ui.window_places import WindowPlaces
 from app.viewmodels.compare_table import CompareResult
 from app.viewmodels.models import Models
+from app.viewmodels.open_model import is_meant_as_model
 from app.viewmodels.updates import NewVersion
 
 LINK_SCHEMES = ("http", "https", "mailto")
@@ -84,6 +85,16 @@ class Commands(QObject):
             self._models.model.load(path, anyway=True)
 
         prompts.confirm(self._window, "fit_dialog", message, hint, "Open Anyway", load)
+
+    def take_files(self, paths: list[Path]) -> None:
+        """Open the model that was dropped or pasted, and attach all other files."""
+        models = [path for path in paths if is_meant_as_model(path)]
+        if len(models) > 1:
+            self._notice.show_notice("Nibble opens one model at a time.", "Drop a single folder.")
+        elif models:
+            self._models.session.load_model(str(models[0]))
+        if files := [path for path in paths if path not in models]:
+            self._models.attachments.add(files)
 
     def export(self) -> None:
         """Ask where to, then write the session's figures."""

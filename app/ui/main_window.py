@@ -164,9 +164,9 @@ class MainWindow(QMainWindow):
         attachments = self._models.attachments
         attachments.changed.connect(self._show_attachments)
         attachments.refused.connect(self.notice.show_notice)
-        self.composer.edit.files_given.connect(attachments.add)
+        self.composer.edit.files_given.connect(self.commands.take_files)
         self.composer.attachments.removed.connect(attachments.remove)
-        FileDrop(self).dropped.connect(attachments.add)
+        FileDrop(self).dropped.connect(self.commands.take_files)
         self._models.deletions.offered.connect(self._offer_undo)
         self._models.deletions.ended.connect(self._withdraw_undo)
         self._models.settings.changed.connect(self._enable_actions)

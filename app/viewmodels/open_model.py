@@ -11,6 +11,13 @@ from app.errors import NibbleError
 from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.settings_model import SettingsModel
 
+_WEIGHTS = (".safetensors", ".gguf")
+
+
+def is_meant_as_model(path: Path) -> bool:
+    """Return whether a file that is handed to the window is to be opened as a model: a folder, or a file of weights."""
+    return path.is_dir() or path.suffix.lower() in _WEIGHTS
+
 
 class OpenModel(QObject):
     """One model at a time, for all conversations. Its path is "" for the starter that comes with Nibble.

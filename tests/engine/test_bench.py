@@ -194,4 +194,4 @@ def test_a_model_that_cannot_be_int4_says_so(tmp_path: Path, capsys: pytest.Capt
     assert main(["--model", str(folder), "--contexts", "32"]) == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith("No layer of capped can hold its cache in int4: the model handles its cache")
+    assert said.err.startswith("No layer of capped can hold its cache in int4: the model hands its keys or values")

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -182,3 +184,17 @@ def test_an_index_of_other_weights_is_no_reason(good: Path, child: EngineChild, 
     write("model.safetensors.index.json", json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))(folder)
     assert isinstance(child.ask(Load("index", str(folder)))[-1], Loaded)
     assert isinstance(child.ask(Load("again", str(good)))[-1], Loaded)
+
+
+@pytest.mark.parametrize("name", ["a GGUF folder", "tensors are missing"])
+def test_the_command_line_says_it_in_the_same_words(name: str, good: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(good, folder)
+    spoil, sentence = SPOILT[name]
+    spoil(folder)
+    command = [sys.executable, "-m", "app", "--model", str(folder), "--prompt", "Hello"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
