@@ -17,6 +17,7 @@ from app.engine.cache_file import Content
 from app.engine.cache_plan import CachePlan, make_caches
 from app.engine.cache_store import CacheStore, identity_of
 from app.engine.calibration import Calibration, LayerConstants
+from app.engine.kv_cache import Int4KVCache
 from app.engine.model_folder import open_model
 from tests.engine.kept_cache import IDENTITY, Kept, never, read, states, tokens_of, useful
 from tests.tiny_model import write_tiny_model
@@ -75,6 +76,23 @@ def test_caches_of_other_kinds_come_back(tmp_path: Path) -> None:
     loaded = [CacheList(KVCache(), ArraysCache(1)), ArraysCache(2)]
     assert store.load("c", IDENTITY, useful, loaded) == [1, 2, 3, 4, 5]
     assert states(loaded) == states(caches)
+
+
+def test_an_int4_cache_beside_a_recurrent_state_comes_back_with_the_models_own_constants(tmp_path: Path) -> None:
+    mu = mx.random.normal((2, 2, 32), key=mx.random.key(3))
+
+    def fresh() -> list[CacheList]:
+        return [CacheList(ArraysCache(1), Int4KVCache(0, 32, mu=mu))]
+
+    store, caches = CacheStore(tmp_path, 10**9), fresh()
+    rows = mx.random.normal((1, 2, 5, 32), key=mx.random.key(1)).astype(mx.bfloat16)
+    caches[0][0][0] = rows[:, 0]
+    caches[0][1].update_and_fetch(rows, rows + 1)
+    assert store.save("c", IDENTITY, [1, 2, 3, 4, 5], caches, never)
+    loaded = fresh()
+    assert store.load("c", IDENTITY, useful, loaded) == [1, 2, 3, 4, 5]
+    assert states(loaded) == states(caches)
+    assert loaded[0][1].mu is mu
 
 
 def test_a_cache_that_holds_what_no_file_can_is_not_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
