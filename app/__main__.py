@@ -1,8 +1,8 @@
 """The program: `python -m app`, or the `nibble` command. Its first lines choose which process this is.
 
-Without arguments it is the window. `--engine`, `--download` and `--token` make it a child of the window; `--prompt`,
-`--quality` and `--self-test` work without a screen. Each choice imports only what it needs: no Qt in the engine, no MLX
-in the window.
+Without arguments, or with `--model` alone, it is the window. `--engine`, `--download` and `--token` make it a child of
+the window; `--prompt`, `--quality` and `--self-test` work without a screen. Each choice imports only what it needs: no
+Qt in the engine, no MLX in the window.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return quality_command.main(arguments)
     from app.main import main as window
 
-    return window(sys.argv)
+    return window(sys.argv[:1], arguments.model)
 
 
 def _check_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
@@ -59,10 +59,13 @@ def _check_options(parser: argparse.ArgumentParser, arguments: argparse.Namespac
         if name in _PROCESSES or value == parser.get_default(name):
             continue
         option = f"--{name.replace('_', '-')}"
-        if name in _QUALITY_OPTIONS:
+        if name == "model":
+            if arguments.self_test:
+                parser.error("--model does not go with --self-test")
+        elif name in _QUALITY_OPTIONS:
             if not arguments.quality:
                 parser.error(f"{option} needs --quality")
-        elif name != "model" and arguments.quality:
+        elif arguments.quality:
             parser.error(f"{option} does not go with --quality")
         elif arguments.prompt is None and arguments.prompt_file is None and not arguments.quality:
             parser.error(f"{option} needs --prompt or --prompt-file")
@@ -77,6 +80,12 @@ def command_line() -> argparse.ArgumentParser:
         "130 stopped with Ctrl-C.",
     )
     parser.add_argument("--version", action="version", version=f"Nibble {__version__}")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="PATH",
+        help="mlx-lm model folder (default: the embedded starter, in the window the model that was open last)",
+    )
     process = parser.add_mutually_exclusive_group()
     process.add_argument("--prompt", metavar="TEXT", help="answer TEXT on the terminal and print the figures")
     process.add_argument(
@@ -97,7 +106,6 @@ def command_line() -> argparse.ArgumentParser:
         default="int4",
         help="hold the KV cache in int4 or fp16, or answer with both and compare (default: %(default)s)",
     )
-    reply.add_argument("--model", type=Path, metavar="PATH", help="mlx-lm model folder (default: the embedded starter)")
     reply.add_argument("--anyway", action="store_true", help="open the model even where it does not fit in memory")
     reply.add_argument("--export", type=Path, metavar="FILE", help="write the figures to FILE, .csv, .json or .md")
     reply.add_argument("--system-prompt", default="", metavar="TEXT", help="what the model is told before the prompt")
@@ -155,7 +163,7 @@ def command_line() -> argparse.ArgumentParser:
     )
     reply.add_argument("--seed", type=int, metavar="N", help="draw the same tokens every time (default: a new seed)")
 
-    quality = parser.add_argument_group("with --quality, which also takes --model")
+    quality = parser.add_argument_group("with --quality")
     quality.add_argument("--text", type=Path, metavar="FILE", help="text to measure on (default: the bundled ones)")
     quality.add_argument(
         "--windows", type=_positive, default=3, metavar="N", help="windows of text that are read (default: %(default)s)"

@@ -101,10 +101,11 @@ class Program:
         if notices:
             self.window.notice.show_notice(*notices)
 
-    def start(self) -> None:
-        """Show the window; the engine starts once it stands."""
+    def start(self, model: Path | None = None) -> None:
+        """Show the window; once it stands the engine starts, and opens the folder `model` or what was open last."""
         self.window.show()
-        QTimer.singleShot(0, self.window, self.models.model.start)
+        path = "" if model is None else str(model.expanduser().absolute())
+        QTimer.singleShot(0, self.window, lambda: self.models.model.start(path))
         if self.models.settings.settings.update_check is UpdateCheck.AT_START and self.models.updates.can_ask:
             self.window.commands.check_for_updates(asked=False)
 
@@ -142,8 +143,8 @@ def _entries() -> tuple[tuple[CatalogueEntry, ...], str]:
         return (), str(error)
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run the window until it is closed; return the exit code."""
+def main(argv: Sequence[str], model: Path | None = None) -> int:
+    """Run the window until it is closed, with the folder `model` opened in it; return the exit code."""
     application = QApplication(list(argv))
     application.setApplicationName("Nibble")
     application.setApplicationVersion(__version__)
@@ -165,18 +166,18 @@ def main(argv: Sequence[str]) -> int:
     loop = QEventLoop(application)
     asyncio.set_event_loop(loop)
     with loop:
-        loop.run_until_complete(run(application, program))
+        loop.run_until_complete(run(application, program, model))
     faulthandler.disable()
     fault_file.close()
     return 0
 
 
-async def run(application: QApplication, program: Program) -> None:
+async def run(application: QApplication, program: Program, model: Path | None = None) -> None:
     """Show the window, wait until it is closed, and end in order."""
     closed = asyncio.get_running_loop().create_future()
     application.lastWindowClosed.connect(lambda: None if closed.done() else closed.set_result(None))
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, application.closeAllWindows)
-    program.start()
+    program.start(model)
     await closed
     await program.close()

@@ -249,6 +249,20 @@ def test_options_of_a_reply_need_a_prompt(capsys: pytest.CaptureFixture[str]) ->
     assert "--cache needs --prompt" in capsys.readouterr().err
 
 
+def test_a_model_alone_opens_the_window_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr("app.main.main", lambda *given: asked.append(given) or 0)
+    assert main(["--model", "some/folder"]) == 0
+    assert main([]) == 0
+    assert asked == [(sys.argv[:1], Path("some/folder")), (sys.argv[:1], None)]
+
+
+def test_the_self_test_takes_no_model(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--self-test", "--model", "some/folder"])
+    assert "--model does not go with --self-test" in capsys.readouterr().err
+
+
 def test_the_real_engine_answers_and_exports(tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "tiny")
     file = tmp_path / "out.json"

@@ -90,10 +90,10 @@ class OpenModel(QObject):
             return ""
         return f"Opening {self.title}{self._step}"
 
-    def start(self) -> None:
-        """Start the engine and open the model that was open last."""
+    def start(self, path: str = "") -> None:
+        """Start the engine and open the model at `path`, or the one that was open last."""
         self._engine.start()
-        self.load(self._path)
+        self.load(path or self._path)
 
     def restart(self) -> None:
         """Start the engine again, and open the model that was open; one that still runs is killed first."""

@@ -1,5 +1,7 @@
 """The window as models are opened and the engine fails, over the fake engine's own process."""
 
+from pathlib import Path
+
 from PySide6.QtWidgets import QAbstractButton, QFileDialog, QLabel
 
 from app.errors import NibbleError
@@ -7,6 +9,7 @@ from app.paths import default_paths
 from app.settings.file import load_settings
 from app.store.store import MessageState
 from app.viewmodels.reply import ChatState
+from tests.ui.window_driver import Driver
 
 
 def test_a_dead_engine_is_explained_and_restarted(driver):
@@ -25,6 +28,26 @@ def test_a_dead_engine_is_explained_and_restarted(driver):
     assert not driver.find("restart_engine").isVisible()
     driver.chat("Still there?")
     assert driver.session.messages[-1].state is MessageState.COMPLETE
+
+
+def test_the_window_starts_with_the_folder_that_it_was_given(loop, program_of, tmp_path, monkeypatch):
+    (tmp_path / "Qwen3-4B").mkdir()
+    monkeypatch.chdir(tmp_path)
+    driver = Driver(loop, program_of())
+    driver.program.start(Path("Qwen3-4B"))
+    driver.until_idle()
+    assert driver.program.models.model.path == str(tmp_path / "Qwen3-4B")
+    assert "Qwen3-4B" in driver.find("model_picker", QAbstractButton).text()
+
+
+def test_a_folder_given_that_is_no_model_is_explained(loop, program_of, tmp_path):
+    (tmp_path / "broken [fail load]").mkdir()
+    driver = Driver(loop, program_of())
+    driver.program.start(tmp_path / "broken [fail load]")
+    driver.until(driver.window.notice.isVisible)
+    assert "failure in load" in driver.find("notice_message", QLabel).text()
+    assert driver.session.state is ChatState.NO_MODEL
+    assert driver.find("empty_get_model").isVisible()
 
 
 def test_the_engine_is_restarted_from_the_menu(driver):
