@@ -8,6 +8,7 @@ from typing import Any
 from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
 
 from app.chat.options import CacheMode
+from app.engine.layer_cache import parts
 
 MOST_CONVERSATIONS = 3
 """Conversations whose caches stay in memory; the one not used for longest goes first."""
@@ -59,6 +60,19 @@ class ConversationCaches:
         self._kept[chat_id] = cache
         while len(self._kept) > MOST_CONVERSATIONS:
             self._kept.popitem(last=False)
+
+    @property
+    def held_bytes(self) -> int:
+        """What the kept caches take; those of a conversation that is taken are not among them."""
+        caches = (part for kept in self._kept.values() for part in parts(kept.caches))
+        return sum(0 if cache.empty() else int(cache.nbytes) for cache in caches)
+
+    def drop_oldest(self) -> bool:
+        """Let go of the caches not used for longest; False where none are kept."""
+        if self._kept:
+            self._kept.popitem(last=False)
+            return True
+        return False
 
     def forget(self, chat_id: str) -> None:
         """Drop a conversation's cache, if it is kept."""

@@ -22,6 +22,8 @@ from app.chat.message import Message, Role
 from app.chat.model_name import model_name
 from app.chat.options import GROUP_SIZES, CacheMode, ChatOptions
 from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook
+from app.chat.shortage import Shortage
+from app.engine.budget import ReplyBudget, Watch
 from app.engine.fake_answer import MARKDOWN, WORDS, long_answer
 from app.engine.fake_needs import MEMORY_BYTES, fake_needs
 from app.engine.fake_quality import measure_fake
@@ -82,6 +84,22 @@ class _Cache:
         )
 
 
+class _Held:
+    """The words of the conversations that no reply is written in, the one not used for longest first."""
+
+    def __init__(self, caches: dict[str, _Cache], chat_id: str) -> None:
+        self._caches = caches
+        self._chat_id = chat_id
+
+    @property
+    def held_bytes(self) -> int:
+        return sum(cache.figures().allocated_bytes for chat, cache in self._caches.items() if chat != self._chat_id)
+
+    def drop_oldest(self) -> bool:
+        oldest = next((chat for chat in self._caches if chat != self._chat_id), None)
+        return oldest is not None and bool(self._caches.pop(oldest))
+
+
 def int4_row_bytes(group_size: int) -> int:
     """Return what a token takes in int4: codes and scales of all layers."""
     return LAYERS * 2 * KV_HEADS * (HEAD_SIZE // 2 + HEAD_SIZE // group_size * 2)
@@ -107,6 +125,7 @@ class FakeEngine:
     def __init__(self) -> None:
         self._model: ModelFacts | None = None
         self._caches: dict[str, _Cache] = {}
+        self._budget_bytes = 0
 
     def machine(self) -> MachineFacts:
         """Return plausible facts about this machine."""
@@ -142,7 +161,7 @@ class FakeEngine:
             path=str(folder),
             architecture="fake",
             parameters=1_000_000,
-            weight_bytes=WEIGHT_BYTES,
+            weight_bytes=script.number("weights", 0) * 1_000_000 or WEIGHT_BYTES,
             layers=LAYERS,
             context_limit_tokens=script.number("context", CONTEXT_LIMIT),
             compute_dtype="float16",
@@ -161,7 +180,15 @@ class FakeEngine:
         """Write the scripted reply. Raises NibbleError without a model and for a prompt beyond the context limit."""
         if self._model is None:
             raise NibbleError("No model is open.", "Open a model first.")
-        _Reply(request, self._model, self._cache_for(request), emit, cancelled).write()
+        cache = self._cache_for(request)
+        budget = ReplyBudget(
+            self._model,
+            fake_outlook().within(self._budget_bytes),
+            request.options,
+            _Held(self._caches, request.chat_id),
+            Watch(lambda: 0, lambda: None),
+        )
+        _Reply(request, self._model, cache, budget, emit, cancelled).write()
 
     def measure(self, request: Measure, emit: Emit, cancelled: Callable[[], bool]) -> None:
         """Make figures up. Raises NibbleError without a model, for a text that is too short, and when stopped."""
@@ -179,6 +206,10 @@ class FakeEngine:
         """Drop the words read for `chat_id`."""
         self._caches.pop(chat_id, None)
 
+    def set_budget(self, budget_bytes: int) -> None:
+        """Take another budget; 0 is the made-up machine's own."""
+        self._budget_bytes = budget_bytes
+
     def close(self) -> None:
         """Drop everything."""
         self._model = None
@@ -189,18 +220,23 @@ class FakeEngine:
         empty = _Cache(options.cache_mode, options.group_size)
         if not request.reuse_cache:
             return empty
-        kept = self._caches.get(request.chat_id)
-        if kept and (kept.mode, kept.group_size) == (options.cache_mode, options.group_size):
-            return kept
-        self._caches[request.chat_id] = empty
-        return empty
+        kept = self._caches.pop(request.chat_id, None)
+        alike = kept is not None and (kept.mode, kept.group_size) == (options.cache_mode, options.group_size)
+        self._caches[request.chat_id] = cache = kept if kept is not None and alike else empty
+        return cache
 
 
 class _Reply:
     """One reply on its way: reads the prompt into the cache, then writes the text token by token."""
 
     def __init__(
-        self, request: Generate, model: ModelFacts, cache: _Cache, emit: Emit, cancelled: Callable[[], bool]
+        self,
+        request: Generate,
+        model: ModelFacts,
+        cache: _Cache,
+        budget: ReplyBudget,
+        emit: Emit,
+        cancelled: Callable[[], bool],
     ) -> None:
         self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._started_s = time.monotonic()
@@ -208,6 +244,8 @@ class _Reply:
         self._id = request.request_id
         self._model = model
         self._cache = cache
+        self._budget = budget
+        self._shortage: Shortage | None = None
         self._emit = emit
         self._cancelled = cancelled
         self._script = Script.of(request.messages[-1].text)
@@ -229,8 +267,9 @@ class _Reply:
                 f"The conversation has {len(self._prompt)} tokens; this model reads at most {most}.",
                 "Start a new chat, or shorten this one.",
             )
+        self._budget.require(len(self._prompt) + 1)
         reason = "cancelled" if not self._prefill() else self._decode()
-        self._emit(Finished(self._id, "".join(self._written), tuple(self._ids), self._figures(reason)))
+        self._emit(Finished(self._id, "".join(self._written), tuple(self._ids), self._figures(reason), self._shortage))
 
     def _prefill(self) -> bool:
         """Read the prompt's new words; return False when cancelled on the way."""
@@ -262,6 +301,9 @@ class _Reply:
                 self._script.reach("decode", self._emit)
             if self._cancelled():
                 return "cancelled"
+            if not self._budget.has_room(len(self._cache.words) + 1):
+                self._shortage = self._budget.shortage(len(self._cache.words) + 1)
+                return "memory"
             self._script.pause("token-ms", 1)
             self._written.append(word)
             self._ids.append(_token_id(word))

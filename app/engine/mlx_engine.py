@@ -15,11 +15,14 @@ from mlx_lm.sample_utils import make_sampler
 from app.chat.figures import CacheFigures, MachineFacts, ReplyFigures
 from app.chat.model_name import model_name
 from app.chat.options import Sampling
+from app.chat.shortage import Shortage
+from app.engine.budget import WATCHED_TOKENS, OverBudgetError, ReplyBudget, Watch, opened_anyway
 from app.engine.cache_figures import cache_figures
 from app.engine.cache_plan import make_caches
 from app.engine.conversation_cache import ConversationCache, ConversationCaches
 from app.engine.estimate import config_needs, folder_needs
 from app.engine.fit import prefill_chunk, require_fit
+from app.engine.footprint import process_footprint
 from app.engine.machine import machine_facts, memory_figures
 from app.engine.model_files import read_config
 from app.engine.model_folder import Calibrating, OpenModel, open_model
@@ -60,6 +63,11 @@ class MlxEngine:
         self._calibrations = calibrations
         self._open: OpenModel | None = None
         self._conversations: ConversationCaches | None = None
+        self._budget_bytes = 0
+        self._in_spite = False
+        """Whether the open model was opened although it does not fit."""
+        self._beside_bytes = 0
+        """What the process took beside MLX as the model was opened."""
 
     def machine(self) -> MachineFacts:
         """Return what this process runs on."""
@@ -76,7 +84,8 @@ class MlxEngine:
         opening = _Opening(request.request_id, emit, cancelled)
         if not request.anyway:
             opening.step("Finding out what it takes")
-            require_fit(folder_needs(path), model_name(path), request.cache_mode, request.group_size)
+            needs = folder_needs(path).within(self._budget_bytes)
+            require_fit(needs, model_name(path), request.cache_mode, request.group_size)
         before = self._open.facts.path if self._open is not None else None
         self._drop_model()
         try:
@@ -87,6 +96,7 @@ class MlxEngine:
                 self._adopt(open_model(Path(before), lambda _: None, again.calibrating(self._calibrations)))
             raise
         assert self._open is not None
+        self._in_spite = request.anyway
         emit(Loaded(request.request_id, self._open.facts))
 
     def estimate(self, request: Estimate, emit: Emit) -> None:
@@ -117,7 +127,14 @@ class MlxEngine:
             if request.reuse_cache
             else (self._conversations.fresh(options.cache_mode, options.group_size), 0)
         )
-        reply = _Reply(self._open, request, cache, prompt, reused, begun, emit, cancelled)
+        budget = self._reply_budget(self._open, self._conversations, request)
+        try:
+            budget.require(len(prompt) + 1)
+        except OverBudgetError:
+            if reused and request.reuse_cache:
+                self._conversations.give_back(request.chat_id, cache)  # a shorter message may follow
+            raise
+        reply = _Reply(self._open, request, cache, prompt, reused, begun, budget, emit, cancelled)
         with _memory_for(
             "go on with this conversation", "Switch to int4, shorten the conversation, or choose a smaller model."
         ):
@@ -161,6 +178,10 @@ class MlxEngine:
             self._conversations.forget(chat_id)
             mx.clear_cache()
 
+    def set_budget(self, budget_bytes: int) -> None:
+        """Take another budget; 0 is the machine's own."""
+        self._budget_bytes = budget_bytes
+
     def close(self) -> None:
         """Let go of everything. Without clearing its streams, MLX 0.32 may abort at exit."""
         self._drop_model()
@@ -172,6 +193,18 @@ class MlxEngine:
         self._conversations = ConversationCaches(
             lambda mode, group_size: make_caches(opened.model, opened.plan, mode, group_size, opened.calibration)
         )
+        mx.clear_cache()
+        self._beside_bytes = max(0, process_footprint()[0] - mx.get_active_memory())
+
+    def _reply_budget(self, opened: OpenModel, held: ConversationCaches, request: Generate) -> ReplyBudget:
+        assert opened.facts.outlook is not None
+        outlook = opened.facts.outlook.within(self._budget_bytes)
+        if self._in_spite:
+            outlook = opened_anyway(outlook, machine_facts().memory_bytes)
+        return ReplyBudget(opened.facts, outlook, request.options, held, Watch(self._process_takes, mx.clear_cache))
+
+    def _process_takes(self) -> int:
+        return process_footprint()[0] - self._beside_bytes
 
     def _drop_model(self) -> None:
         self._open = None
@@ -233,6 +266,7 @@ class _Reply:
         prompt: list[int],
         reused: int,
         begun: float,
+        budget: ReplyBudget,
         emit: Emit,
         cancelled: Callable[[], bool],
     ) -> None:
@@ -241,6 +275,8 @@ class _Reply:
         self.cache = cache
         self.prompt = prompt
         self.reused = reused
+        self.budget = budget
+        self.shortage: Shortage | None = None
         self.emit = emit
         self.cancelled = cancelled
         sampling = request.options.sampling
@@ -267,7 +303,9 @@ class _Reply:
 
     def finished(self) -> Finished:
         """Return the reply's last event."""
-        return Finished(self.request.request_id, "".join(self.text), tuple(self.token_ids), self._figures())
+        return Finished(
+            self.request.request_id, "".join(self.text), tuple(self.token_ids), self._figures(), self.shortage
+        )
 
     def _decode(self) -> None:
         tokenizer = self.opened.tokenizer
@@ -300,11 +338,23 @@ class _Reply:
             if self.cancelled():
                 self.finish_reason = "cancelled"
                 break
+            if len(self.token_ids) < self.most_tokens and self._is_full():
+                self.finish_reason = "memory"
+                break
         steps.close()
         # The step that was begun ahead must be over before its cache is trimmed, saved or dropped.
         mx.eval([c.state for c in self.cache.caches])
         detokenizer.finalize()
         self._say(detokenizer.last_segment, ())
+
+    def _is_full(self) -> bool:
+        """Tell whether the next token would take the chat, or the process, beyond the budget."""
+        following = len(self.cache.tokens) + 1
+        if not self.budget.has_room(following):
+            self.shortage = self.budget.shortage(following)
+        elif len(self.token_ids) % WATCHED_TOKENS == 0 and self.budget.process_passes():
+            self.shortage = self.budget.shortage(following, by_process=True)
+        return self.shortage is not None
 
     def _say(self, text: str, token_ids: tuple[int, ...]) -> None:
         if text or token_ids:
@@ -319,6 +369,8 @@ class _Reply:
             self.emit(self._progress(0.0, done / reading_s, 0.0))
         if done < total and self.cancelled():
             raise _CancelledError
+        if self.budget.process_passes():
+            raise OverBudgetError(self.budget.shortage(len(self.prompt) + 1, by_process=True))
 
     def _cache_figures(self) -> CacheFigures:
         options = self.request.options

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from app.children import claimed_stdout
+from app.engine.budget import OverBudgetError
 from app.engine.command import EngineKind
 from app.engine.protocol import (
     PROTOCOL_VERSION,
@@ -30,6 +31,7 @@ from app.engine.protocol import (
     Measure,
     Quit,
     Ready,
+    SetBudget,
     decode_request,
     encode,
 )
@@ -75,7 +77,7 @@ class EngineServer:
     def __init__(self, stdin: BinaryIO, stdout: BinaryIO) -> None:
         self._stdin = stdin
         self._stdout = stdout
-        self._queue: queue.SimpleQueue[_Job | Forget | Failed | Quit] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Job | Forget | SetBudget | Failed | Quit] = queue.SimpleQueue()
         self._jobs: dict[str, _Job] = {}
         self._quitting = False
 
@@ -98,7 +100,7 @@ class EngineServer:
 
     # The main thread
 
-    def _answer(self, engine: Engine, item: _Job | Forget | Failed | Quit) -> None:
+    def _answer(self, engine: Engine, item: _Job | Forget | SetBudget | Failed | Quit) -> None:
         match item:
             case _Job(request=Load() as load):
                 self._guard(load.request_id, lambda: engine.load(load, self._emit, self._is_cancelled(item)))
@@ -114,6 +116,8 @@ class EngineServer:
                 self._guard(count.request_id, lambda: engine.count_tokens(count, self._emit))
             case Forget(chat_id):
                 self._guard("", lambda: engine.forget(chat_id))
+            case SetBudget(budget_bytes):
+                self._guard("", lambda: engine.set_budget(budget_bytes))
             case Failed():
                 self._emit(item)
             case Quit():
@@ -125,7 +129,8 @@ class EngineServer:
             call()
         except NibbleError as error:
             can_override = isinstance(error, OverridableError)
-            self._emit(Failed(request_id, error.message, error.hint, can_override=can_override))
+            shortage = error.shortage if isinstance(error, OverBudgetError) else None
+            self._emit(Failed(request_id, error.message, error.hint, can_override=can_override, shortage=shortage))
         except Exception as error:
             self._emit(
                 Failed(
@@ -175,7 +180,7 @@ class EngineServer:
             case Cancel(request_id):
                 if named := self._jobs.get(request_id):
                     named.cancelled = True
-            case Forget():
+            case Forget() | SetBudget():
                 self._queue.put(request)
             case Quit():
                 self.quit()

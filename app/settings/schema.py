@@ -47,6 +47,13 @@ class Settings:
     text_size_percent: int = 100
     """Of the system's own size."""
     update_check: UpdateCheck = UpdateCheck.WHEN_ASKED
+    memory_budget_gb: float | None = None
+    """What a model, its chats and the work on them may take, in 1,000,000,000 bytes; None: what the system allows."""
+
+    @property
+    def memory_budget_bytes(self) -> int:
+        """The budget in bytes; 0 where it is automatic."""
+        return round(1e9 * self.memory_budget_gb) if self.memory_budget_gb is not None else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,10 @@ class Field:
     """Where not empty, the only values allowed."""
     words: tuple[str, ...] = ()
     """How the choices are called, where not by their values."""
+    unset: str = "not set"
+    """How a number is called that is left open."""
+    first: float = 0
+    """The number that such a field begins with once it is set."""
 
 
 def value_of(settings: Settings, key: str) -> Any:
@@ -180,6 +191,19 @@ FIELDS: tuple[Field, ...] = (
         default=_default("update_check"),
         choices=tuple(UpdateCheck),
         words=("Only when asked", "At every start"),
+    ),
+    Field(
+        key="memory_budget_gb",
+        label="Memory budget",
+        help="The most that a model, its chats and the work on them may take; a chat stops before it goes beyond. "
+        "Automatic: what macOS recommends for the GPU.",
+        default=_default("memory_budget_gb"),
+        minimum=0.5,
+        maximum=1024.0,
+        step=0.5,
+        unit="GB",
+        unset="automatic",
+        first=8.0,
     ),
     Field(
         key="chat.cache_mode",

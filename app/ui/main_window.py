@@ -149,6 +149,7 @@ class MainWindow(QMainWindow):
         session.panel_changed.connect(self.panel.show_state)
         self._models.course.changed.connect(self.panel.show_course)
         session.failed.connect(self._show_failure)
+        self._models.memory.changed.connect(self._show_memory_note)
         session.reply_finished.connect(self._models.stats.add)
         self._models.stats.changed.connect(self._enable_actions)
         self._models.stats.failed.connect(self.notice.show_notice)
@@ -192,6 +193,11 @@ class MainWindow(QMainWindow):
         self.transcript.regenerate_asked.connect(session.regenerate)
         self.transcript.edit_asked.connect(self._edit)
         self.transcript.version_chosen.connect(self._open_version)
+        note = self.transcript.memory_note
+        note.shorten_asked.connect(commands.shorten)
+        note.int4_asked.connect(self._models.memory.switch_to_int4)
+        note.budget_asked.connect(commands.raise_budget)
+        note.again_asked.connect(session.regenerate)
         self.notice.restart_asked.connect(self._restart)
         self.notice.undo_asked.connect(self._models.deletions.undo)
         self.notice.details_asked.connect(commands.show_details)
@@ -359,6 +365,12 @@ class MainWindow(QMainWindow):
 
     def _show_failure(self, message: str, hint: str, detail: str) -> None:
         self.notice.show_notice(message, hint, detail)
+
+    def _show_memory_note(self) -> None:
+        note = self._models.memory.note
+        self.transcript.memory_note.show_note(note)
+        if note is not None:
+            QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, f"{note.title} {note.text}"))
 
     def _show_attachments(self) -> None:
         self.composer.show_attachments(self._models.attachments.chips)

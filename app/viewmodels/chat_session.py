@@ -49,6 +49,8 @@ class ChatSession(QObject):
     """PanelState."""
     reply_finished = Signal(str, object)
     """Conversation title, ReplyFigures."""
+    ran_short = Signal(int, object)
+    """A reply was stopped, or not begun, for want of memory: its message's id, Shortage."""
     failed = Signal(str, str, str)
     """Message, hint, detail."""
 
@@ -322,6 +324,9 @@ class ChatSession(QObject):
             self._take_progress(reply, event)
         elif isinstance(event, Finished):
             self._finish(reply, event)
+        elif isinstance(event, Failed) and event.shortage is not None:
+            self._end_reply(MessageState.CANCELLED)
+            self.ran_short.emit(reply.message_id, event.shortage)
         elif isinstance(event, Failed):
             self._end_reply(MessageState.FAILED)
             self.failed.emit(event.message, event.hint, event.detail)
@@ -347,9 +352,11 @@ class ChatSession(QObject):
         reply.pieces = [event.text]
         if self._is_open(reply):
             self._set_panel(reply_panel(event.figures, reply.speeds))
-        cancelled = event.figures.finish_reason == "cancelled"
+        cancelled = event.figures.finish_reason in ("cancelled", "memory")
         self._end_reply(MessageState.CANCELLED if cancelled else MessageState.COMPLETE, event.figures)
         self.reply_finished.emit(reply.conversation_title, event.figures)
+        if event.shortage is not None:
+            self.ran_short.emit(reply.message_id, event.shortage)
 
     def _end_reply(self, state: MessageState, figures: ReplyFigures | None = None) -> None:
         reply = self._reply

@@ -17,6 +17,7 @@ from app.engine.protocol import (
     Quit,
     Ready,
     Request,
+    SetBudget,
     decode_event,
     encode,
 )
@@ -105,7 +106,7 @@ class EngineClient(QObject):
         """Write one request to the process."""
         if self._child is not None and self._child.write(encode(request)):
             return
-        if not isinstance(request, Cancel | Forget | Quit):
+        if not isinstance(request, Cancel | Forget | SetBudget | Quit):
             failed = Failed(request.request_id, "The engine is not running.", "Restart it, then try again.")
             QTimer.singleShot(0, self, lambda: self.event_received.emit(failed))
 
