@@ -40,6 +40,7 @@ from app.viewmodels.deletions import Deletions
 from app.viewmodels.downloads import Downloads
 from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.hub_token import HubToken
+from app.viewmodels.memory_notes import MemoryNotes
 from app.viewmodels.model_list import ModelList
 from app.viewmodels.models import Models
 from app.viewmodels.open_model import OpenModel
@@ -80,6 +81,7 @@ class Program:
             catalogue=ModelList(self.engine, model, settings, entries, starter_path, downloads),
             session=session,
             course=CacheCourse(session),
+            memory=MemoryNotes(session, model),
             conversations=conversations,
             attachments=Attachments(self.engine, model),
             deletions=Deletions(session, conversations),

@@ -14,6 +14,7 @@ from app.ui.compare_window import CompareWindow
 from app.ui.quality_window import QualityWindow
 from app.ui.stats_window import StatsWindow
 from app.viewmodels.reply import ChatState
+from tests.memory_scenes import MEMORY_SCENES
 from tests.model_scenes import MODEL_SCENES
 
 QUESTION = "How can I read a big file line by line in Python, and what does it cost?"
@@ -318,4 +319,5 @@ SCENES = (
     ("stats", stats),
     ("stats-earlier", stats_earlier),
     *MODEL_SCENES,
+    *MEMORY_SCENES,
 )

@@ -91,7 +91,7 @@ class ReplyFigures:
     min_p: float
     max_tokens: int
     finish_reason: str
-    """`stop` (the model ended), `length` (max_tokens or context limit) or `cancelled`."""
+    """`stop` (the model ended), `length` (max_tokens or context limit), `cancelled`, or `memory` (the budget)."""
     compute_dtype: str = ""
     """The model's own type, which is that of an fp16 cache: `float16` or `bfloat16`."""
     disk_tokens: int = 0

@@ -1,6 +1,6 @@
 """What a model needs of a machine: weights, caches and the work of a step. Bytes are ints."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.chat.options import CacheMode
 from app.chat.outlook import Outlook
@@ -27,8 +27,12 @@ class ModelNeeds:
 
     @property
     def budget_bytes(self) -> int:
-        """What a program can use on this machine."""
+        """What a program can use on this machine, or the budget that is set."""
         return self.outlook.memory_bytes
+
+    def within(self, budget_bytes: int) -> "ModelNeeds":
+        """Return the same needs against a budget that is set; 0 leaves it automatic."""
+        return replace(self, outlook=self.outlook.within(budget_bytes))
 
     def bytes_at(self, tokens: int, mode: CacheMode, group_size: int) -> int:
         """Return what weights, one conversation of `tokens` tokens and the work on it take together."""

@@ -1,8 +1,11 @@
 """What a conversation's KV cache takes as it grows, and how much memory there is for it. Bytes are ints."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.chat.options import CacheMode
+
+SET_BUDGET = "set in Settings"
+"""What a budget is that a person has set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,13 @@ class Outlook:
     memory_source: str
     """What `memory_bytes` is, in words that go on a sentence."""
     work: WorkingSet = WorkingSet()
+
+    def within(self, budget_bytes: int) -> "Outlook":
+        """Return this outlook with the budget that is set in place of the machine's own; 0 leaves it automatic.
+
+        The one place where a budget is applied: before a model is opened, in its chats, in the list and in the panel.
+        """
+        return replace(self, memory_bytes=budget_bytes, memory_source=SET_BUDGET) if budget_bytes else self
 
     def int4_of(self, group_size: int) -> CacheGrowth | None:
         """Return the growth at one group size; None where it was not found out."""

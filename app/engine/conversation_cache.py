@@ -14,6 +14,7 @@ from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
 from app.chat.options import CacheMode
 from app.engine.cache_file import Stop
 from app.engine.cache_store import CacheStore
+from app.engine.layer_cache import parts
 
 MOST_CONVERSATIONS = 3
 """Conversations whose caches stay in memory; the one not used for longest goes first."""
@@ -113,6 +114,20 @@ class ConversationCaches:
         while len(self._kept) > MOST_CONVERSATIONS:
             leaving, oldest = self._kept.popitem(last=False)
             self._save(leaving, oldest, 0.0, until(LEAVE_S))
+
+    @property
+    def held_bytes(self) -> int:
+        """What the kept caches take; those of a conversation that is taken are not among them."""
+        caches = (part for kept in self._kept.values() for part in parts(kept.caches))
+        return sum(0 if cache.empty() else int(cache.nbytes) for cache in caches)
+
+    def drop_oldest(self) -> bool:
+        """Save the caches not used for longest, and let go of them; False where none are kept."""
+        if not self._kept:
+            return False
+        leaving, oldest = self._kept.popitem(last=False)
+        self._save(leaving, oldest, 0.0, until(LEAVE_S))
+        return True
 
     def forget(self, chat_id: str) -> None:
         """Drop a conversation's cache, in memory and on disk."""

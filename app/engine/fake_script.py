@@ -8,6 +8,7 @@ STAGE is `load`, `prefill`, `decode` or `measure`:
     [load-ms 200]     take 200 ms for every loading step             [part 5]         int4 parts from fp16 at token 5
     [measure-ms 20]   take 20 ms for every step of measuring         [think 20]       reason aloud in 20 words first
     [markdown 900]    the same, some 900 characters long              [context 9000]   in a folder's name: its limit
+    [weights 499]     in a folder's name: its weights, in MB
     [fail STAGE]      raise a NibbleError                            [defect STAGE]   raise an unexpected exception
     [abort STAGE]     abort the process (SIGABRT)                    [exit STAGE]     end the process with code 3
     [hang STAGE]      hang, deaf to Cancel and Quit                  [garbage STAGE]  send a line that is no event

@@ -26,7 +26,8 @@ from mlx_lm.utils import get_total_parameters
 
 from app.chat.fit import ModelNeeds
 from app.chat.options import CacheMode
-from app.chat.outlook import Outlook, WorkingSet
+from app.chat.outlook import SET_BUDGET, Outlook, WorkingSet
+from app.chat.shortage import size_text
 from app.engine.cache_growth import outlook_of
 from app.engine.cache_plan import plan_cache
 from app.engine.machine import machine_facts
@@ -90,15 +91,16 @@ def require_fit(needs: ModelNeeds, name: str, mode: CacheMode, group_size: int) 
     tokens = needs.open_tokens()
     kv_bytes = needs.outlook.growth(mode, group_size).bytes_at(tokens)
     parts = (
-        f"{_gb(needs.weight_bytes)} for weights, {_gb(kv_bytes)} for the KV cache in {mode.value} and "
-        f"{_gb(needs.outlook.work.bytes_at(tokens, mode))} to work in"
+        f"{size_text(needs.weight_bytes)} for weights, {size_text(kv_bytes)} for the KV cache in {mode.value} and "
+        f"{size_text(needs.outlook.work.bytes_at(tokens, mode))} to work in"
     )
     message = (
         f"{name} does not fit in memory here: a chat of {tokens:,} tokens takes "
-        f"{_gb(needs.bytes_at(tokens, mode, group_size))} ({parts}), and Nibble can use {_gb(needs.budget_bytes)} "
-        f"({needs.outlook.memory_source})."
+        f"{size_text(needs.bytes_at(tokens, mode, group_size))} ({parts}), and Nibble can use "
+        f"{size_text(needs.budget_bytes)} ({needs.outlook.memory_source})."
     )
-    raise OverridableError(message, _way_out(needs, mode, group_size))
+    higher = " Or raise the memory budget in Settings." if needs.outlook.memory_source == SET_BUDGET else ""
+    raise OverridableError(message, _way_out(needs, mode, group_size) + higher)
 
 
 def _way_out(needs: ModelNeeds, mode: CacheMode, group_size: int) -> str:
@@ -173,7 +175,3 @@ def _number(config: dict[str, Any], keys: tuple[str, ...]) -> int:
 
 def _weights(model: Any) -> dict[str, mx.array]:
     return dict(tree_flatten(model.parameters()))
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.2f} GB" if size >= 100_000_000 else f"{size / 1e6:.1f} MB"

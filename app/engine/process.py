@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from app.children import claimed_stdout
+from app.engine.budget import OverBudgetError
 from app.engine.command import EngineKind
 from app.engine.protocol import (
     PROTOCOL_VERSION,
@@ -31,6 +32,7 @@ from app.engine.protocol import (
     Measure,
     Quit,
     Ready,
+    SetBudget,
     decode_request,
     encode,
 )
@@ -76,7 +78,7 @@ class _Job:
     cancelled: bool = False
 
 
-_Item = _Job | Forget | KeepCaches | Failed | Quit
+_Item = _Job | Forget | KeepCaches | SetBudget | Failed | Quit
 
 
 class EngineServer:
@@ -142,6 +144,8 @@ class EngineServer:
                 self._guard("", lambda: engine.forget(chat_id))
             case KeepCaches():
                 self._guard("", lambda: engine.keep_caches(item))
+            case SetBudget(budget_bytes):
+                self._guard("", lambda: engine.set_budget(budget_bytes))
             case Failed():
                 self._emit(item)
             case Quit():
@@ -153,7 +157,8 @@ class EngineServer:
             call()
         except NibbleError as error:
             can_override = isinstance(error, OverridableError)
-            self._emit(Failed(request_id, error.message, error.hint, can_override=can_override))
+            shortage = error.shortage if isinstance(error, OverBudgetError) else None
+            self._emit(Failed(request_id, error.message, error.hint, can_override=can_override, shortage=shortage))
         except Exception as error:
             self._emit(
                 Failed(
@@ -203,7 +208,7 @@ class EngineServer:
             case Cancel(request_id):
                 if named := self._jobs.get(request_id):
                     named.cancelled = True
-            case Forget() | KeepCaches():
+            case Forget() | KeepCaches() | SetBudget():
                 self._queue.put(request)
             case Quit():
                 self.quit()

@@ -15,8 +15,9 @@ from app.chat.lines import decode_line, encode_line
 from app.chat.message import Message
 from app.chat.options import CacheMode, ChatOptions
 from app.chat.quality import Effort, QualityReport, TextSource
+from app.chat.shortage import Shortage
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 
 
 # Requests
@@ -116,11 +117,18 @@ class KeepCaches:
 
 
 @dataclass(frozen=True, slots=True)
+class SetBudget:
+    """Hold models and chats within so many bytes from the next request on; 0 is the machine's own. Not answered."""
+
+    budget_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Quit:
     """Finish: cancel what runs, free the model, exit 0. The end of stdin means the same."""
 
 
-Request = Load | Estimate | Generate | Measure | CountTokens | Cancel | Forget | KeepCaches | Quit
+Request = Load | Estimate | Generate | Measure | CountTokens | Cancel | Forget | KeepCaches | SetBudget | Quit
 
 
 # Events
@@ -195,13 +203,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The reply is complete, or was cancelled (`figures.finish_reason`). `text` is the whole reply."""
+    """The reply is complete, or was cancelled (`figures.finish_reason`). `text` is the whole reply.
+
+    With the finish reason `memory` it was stopped before the chat grew beyond the budget, and `shortage` says why.
+    """
 
     request_id: str
     text: str
     token_ids: tuple[int, ...]
     """All tokens of the reply, the end-of-text token included where the model wrote it."""
     figures: ReplyFigures
+    shortage: Shortage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +254,7 @@ class Failed:
     """A request came to nothing. `hint` says what a person can do; `detail` is a traceback where it is our defect.
 
     `request_id` is "" where the request itself could not be read. With `can_override` a Load may be asked for again,
-    `anyway`.
+    `anyway`. A Generate whose conversation the budget does not hold fails with its `shortage`.
     """
 
     request_id: str
@@ -250,6 +262,7 @@ class Failed:
     hint: str = ""
     detail: str = ""
     can_override: bool = False
+    shortage: Shortage | None = None
 
 
 Event = (
@@ -303,6 +316,9 @@ class Engine(Protocol):
 
     def rest(self, wanted: Callable[[], bool]) -> None:
         """Do what can wait, such as saving caches; leave off, within some tens of milliseconds, once `wanted`."""
+
+    def set_budget(self, budget_bytes: int) -> None:
+        """Take another budget; 0 is the machine's own."""
 
     def close(self) -> None:
         """Let go of the model and of all caches; called once, last."""

@@ -49,6 +49,13 @@ class Settings:
     update_check: UpdateCheck = UpdateCheck.WHEN_ASKED
     saved_caches_gb: int = 5
     """Most that the caches of conversations take on disk; 0 keeps none there."""
+    memory_budget_gb: float | None = None
+    """What a model, its chats and the work on them may take, in 1,000,000,000 bytes; None: what the system allows."""
+
+    @property
+    def memory_budget_bytes(self) -> int:
+        """The budget in bytes; 0 where it is automatic."""
+        return round(1e9 * self.memory_budget_gb) if self.memory_budget_gb is not None else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,10 @@ class Field:
     """Where not empty, the only values allowed."""
     words: tuple[str, ...] = ()
     """How the choices are called, where not by their values."""
+    unset: str = "not set"
+    """How a number is called that is left open."""
+    first: float = 0
+    """The number that such a field begins with once it is set."""
 
 
 def value_of(settings: Settings, key: str) -> Any:
@@ -194,6 +205,19 @@ FIELDS: tuple[Field, ...] = (
         maximum=1000,
         step=1,
         unit="GB",
+    ),
+    Field(
+        key="memory_budget_gb",
+        label="Memory budget",
+        help="The most that a model, its chats and the work on them may take; a chat stops before it goes beyond. "
+        "Automatic: what macOS recommends for the GPU.",
+        default=_default("memory_budget_gb"),
+        minimum=0.5,
+        maximum=1024.0,
+        step=0.5,
+        unit="GB",
+        unset="automatic",
+        first=8.0,
     ),
     Field(
         key="chat.cache_mode",

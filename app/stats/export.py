@@ -78,7 +78,7 @@ COLUMNS = (
     Column("top_k_tokens", "figures.top_k", "Sampling: tokens kept; 0 keeps all."),
     Column("min_p", "figures.min_p", "Sampling: least share of the likeliest token's probability, 0 to 1."),
     Column("max_tokens", "figures.max_tokens", "Longest reply allowed."),
-    Column("finish_reason", "figures.finish_reason", "stop, length or cancelled."),
+    Column("finish_reason", "figures.finish_reason", "stop, length, cancelled or memory."),
     Column(
         "model_dtype", "figures.compute_dtype", "The model's type, which an fp16 cache has too: float16 or bfloat16."
     ),

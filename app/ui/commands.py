@@ -147,6 +147,25 @@ class Commands(QObject):
         self._models.settings.changed.connect(dialog.show_settings)
         self._show(dialog)
 
+    def raise_budget(self) -> None:
+        """Open the settings at the memory budget."""
+        self.show_settings()
+        if isinstance(dialog := self._beside[-1], SettingsDialog):
+            dialog.go_to("memory_budget_gb")
+
+    def shorten(self) -> None:
+        """Ask whether the last message goes into a new chat, or is to be edited."""
+        session = self._models.session
+        last = session.last_user_message
+        if last is None:
+            return
+
+        def start_over() -> None:
+            session.new_chat()
+            self._composer.write(last.message.text)
+
+        prompts.ask_shorten(self._window, start_over, lambda: self._composer.edit_message(last.id, last.message.text))
+
     def show_options(self) -> None:
         """Open the settings of the open chat."""
         session = self._models.session

@@ -11,7 +11,7 @@ from PySide6.QtGui import (
     QKeySequence,
     QShortcut,
 )
-from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QScrollArea, QSplitter, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QMainWindow, QScrollArea, QSplitter, QStackedWidget, QVBoxLayout
 
 from app.chat.options import CacheMode
 from app.ui.action_states import STOPPABLE, enable_actions, reason_not_to_ask, reason_not_to_turn
@@ -29,8 +29,8 @@ from app.ui.menus import build_menus
 from app.ui.quiet_note import ChatModelNote, StarterNote
 from app.ui.scroll_bar import quieten
 from app.ui.sidebar import Sidebar
-from app.ui.theme import GAP, TIGHT, WIDE, Hairline
-from app.ui.transcript import COLUMN_WIDTH, Transcript
+from app.ui.theme import GAP, TIGHT, Hairline
+from app.ui.transcript import Transcript, in_column
 from app.ui.window_places import WindowPlaces
 from app.viewmodels.models import Models
 from app.viewmodels.outlook_table import outlook_table
@@ -113,9 +113,9 @@ class MainWindow(QMainWindow):
         column.addWidget(Hairline())
         column.addSpacing(GAP)
         for bar in (self.starter_note, self.model_note, self.find_bar):
-            column.addLayout(_centred(bar, GAP))
+            column.addLayout(in_column(bar, GAP))
         column.addWidget(self._pages, 1)
-        column.addLayout(_centred(self.notice))
+        column.addLayout(in_column(self.notice))
         column.addSpacing(TIGHT)
         column.addWidget(self.composer)
         self._splitter = QSplitter(Qt.Orientation.Horizontal)
@@ -151,6 +151,7 @@ class MainWindow(QMainWindow):
         session.panel_changed.connect(self.panel.show_state)
         self._models.course.changed.connect(self.panel.show_course)
         session.failed.connect(self._show_failure)
+        self._models.memory.changed.connect(self._show_memory_note)
         session.reply_finished.connect(self._models.stats.add)
         self._models.stats.changed.connect(self._enable_actions)
         self._models.stats.failed.connect(self.notice.show_notice)
@@ -195,6 +196,11 @@ class MainWindow(QMainWindow):
         self.transcript.regenerate_asked.connect(session.regenerate)
         self.transcript.edit_asked.connect(self._edit)
         self.transcript.version_chosen.connect(self._open_version)
+        note = self.transcript.memory_note
+        note.shorten_asked.connect(commands.shorten)
+        note.int4_asked.connect(self._models.memory.switch_to_int4)
+        note.budget_asked.connect(commands.raise_budget)
+        note.again_asked.connect(session.regenerate)
         self.notice.restart_asked.connect(self._restart)
         self.notice.undo_asked.connect(self._models.deletions.undo)
         self.notice.details_asked.connect(commands.show_details)
@@ -364,6 +370,12 @@ class MainWindow(QMainWindow):
     def _show_failure(self, message: str, hint: str, detail: str) -> None:
         self.notice.show_notice(message, hint, detail)
 
+    def _show_memory_note(self) -> None:
+        note = self._models.memory.note
+        self.transcript.memory_note.show_note(note)
+        if note is not None:
+            QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, f"{note.title} {note.text}"))
+
     def _show_attachments(self) -> None:
         self.composer.show_attachments(self._models.attachments.chips)
         self._enable_actions()
@@ -387,14 +399,3 @@ class MainWindow(QMainWindow):
 
     def _enable_actions(self) -> None:
         enable_actions(self.actions_, self._models, has_message=self.composer.has_message)
-
-
-def _centred(widget: QWidget, below: int = 0) -> QHBoxLayout:
-    """Return `widget` in the transcript's column, with so much room below it."""
-    widget.setMaximumWidth(COLUMN_WIDTH)
-    row = QHBoxLayout()
-    row.setContentsMargins(WIDE + GAP, 0, WIDE + GAP, below)
-    row.addStretch(1)
-    row.addWidget(widget, 100)
-    row.addStretch(1)
-    return row

@@ -241,4 +241,6 @@ def _figures(figures: ReplyFigures) -> list[str]:
         parts.append(f"first token {format_seconds(figures.ttft_s)}")
     if figures.finish_reason == "length":
         parts.append("length limit reached")
+    elif figures.finish_reason == "memory":
+        parts.append("memory budget reached")
     return parts

@@ -32,7 +32,10 @@ NUMBER_WIDTH = 120
 CHAT_FIELDS = tuple(field for field in FIELDS if field.key.startswith("chat."))
 DISK_FIELDS = tuple(field for field in FIELDS if field.key == "saved_caches_gb")
 UPDATE_FIELDS = tuple(field for field in FIELDS if field.key == "update_check")
-WINDOW_FIELDS = tuple(field for field in FIELDS if field not in (*CHAT_FIELDS, *DISK_FIELDS, *UPDATE_FIELDS))
+MEMORY_FIELDS = tuple(field for field in FIELDS if field.key.startswith("memory_"))
+WINDOW_FIELDS = tuple(
+    field for field in FIELDS if field not in (*CHAT_FIELDS, *DISK_FIELDS, *UPDATE_FIELDS, *MEMORY_FIELDS)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ class FieldsEditor(QWidget):
         for control in self._controls.values():
             if isinstance(control, QSpinBox | QDoubleSpinBox):
                 control.interpretText()
-            elif isinstance(control, SeedControl):
+            elif isinstance(control, OptionalNumber):
                 control.number.interpretText()
         if self._typing.isActive():
             self._typing.stop()
@@ -146,7 +149,7 @@ class FieldsEditor(QWidget):
         if field.choices:
             return self._choice(field)
         if field.default is None:
-            return self._seed(field)
+            return self._optional(field)
         if isinstance(field.default, str):
             return self._text(field)
         if isinstance(field.default, float):
@@ -169,12 +172,7 @@ class FieldsEditor(QWidget):
         return box
 
     def _real(self, field: Field) -> QWidget:
-        box = QDoubleSpinBox()
-        box.setDecimals(2)
-        box.setRange(field.minimum or 0.0, field.maximum or 0.0)
-        box.setSingleStep(field.step or 0.01)
-        box.setKeyboardTracking(False)
-        box.setFixedWidth(NUMBER_WIDTH)
+        box = _real_box(field)
         box.valueChanged.connect(lambda value: self._enter(field.key, round(value, 2)))
         self._show[field.key] = box.setValue
         return box
@@ -186,8 +184,8 @@ class FieldsEditor(QWidget):
         self._show[field.key] = edit.setPlainText
         return edit
 
-    def _seed(self, field: Field) -> QWidget:
-        control = SeedControl(field)
+    def _optional(self, field: Field) -> QWidget:
+        control = OptionalNumber(field)
         control.entered.connect(lambda value: self._enter(field.key, value))
         self._show[field.key] = control.set_value
         return control
@@ -242,20 +240,22 @@ class OptionsEditor(QWidget):
         self._fields.flush()
 
 
-class SeedControl(QWidget):
-    """A number that may be left to chance."""
+class OptionalNumber(QWidget):
+    """A number that may be left open: a seed to chance, a budget to the machine."""
 
     entered = Signal(object)
-    """int, or None for a new one every time."""
+    """The number, or None where it is left open."""
 
     def __init__(self, field: Field, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        name = field.key.rpartition(".")[2]
+        self._first = field.first
         self.fixed = QCheckBox("Fixed")
-        self.fixed.setObjectName("option_seed_fixed")
+        self.fixed.setObjectName(f"option_{name}_fixed")
         self.fixed.setAccessibleName(f"{field.label} is fixed")
         self.fixed.setAccessibleDescription(field.help)
-        self.number = _whole_box(field)
-        self.number.setObjectName("option_seed_number")
+        self.number = _real_box(field) if isinstance(field.step, float) else _whole_box(field)
+        self.number.setObjectName(f"option_{name}_number")
         self.number.setAccessibleName(f"{field.label} number")
         self.setFocusProxy(self.fixed)
         row = QHBoxLayout(self)
@@ -265,17 +265,22 @@ class SeedControl(QWidget):
         self.fixed.toggled.connect(self._tell)
         self.number.valueChanged.connect(self._tell)
 
-    def set_value(self, value: int | None) -> None:
-        """Show a seed; None is a new one every time."""
+    def set_value(self, value: float | None) -> None:
+        """Show a number; None is left open."""
         with QSignalBlocker(self.fixed), QSignalBlocker(self.number):
             self.fixed.setChecked(value is not None)
-            self.number.setValue(value or 0)
+            shown = self._first if value is None else value
+            if isinstance(self.number, QDoubleSpinBox):
+                self.number.setValue(shown)
+            else:
+                self.number.setValue(int(shown))
         self.number.setEnabled(value is not None)
 
     def _tell(self) -> None:
         fixed = self.fixed.isChecked()
         self.number.setEnabled(fixed)
-        self.entered.emit(self.number.value() if fixed else None)
+        value = self.number.value()
+        self.entered.emit((round(value, 2) if isinstance(value, float) else value) if fixed else None)
 
 
 def bounds_text(field: Field) -> str:
@@ -284,18 +289,27 @@ def bounds_text(field: Field) -> str:
     if field.minimum is not None and field.maximum is not None:
         parts.append(f"{_shown(field.minimum)} to {_shown(field.maximum)} {field.unit}".rstrip())
     words = dict(zip(field.choices, field.words, strict=False))
-    parts.append(f"default {words[field.default] if words else _shown(field.default)}")
+    default = field.unset if field.default is None else _shown(field.default)
+    parts.append(f"default {words[field.default] if words else default}")
     return ", ".join(parts)
 
 
 def _shown(value: object) -> str:
-    if value is None:
-        return "not set"
     if isinstance(value, float) and not value.is_integer():
         return f"{value:g}"
     if isinstance(value, int | float):
         return f"{value:,.0f}"
     return str(value) or "empty"
+
+
+def _real_box(field: Field) -> QDoubleSpinBox:
+    box = QDoubleSpinBox()
+    box.setDecimals(2)
+    box.setRange(field.minimum or 0.0, field.maximum or 0.0)
+    box.setSingleStep(field.step or 0.01)
+    box.setKeyboardTracking(False)
+    box.setFixedWidth(NUMBER_WIDTH)
+    return box
 
 
 def _whole_box(field: Field) -> QSpinBox:

@@ -126,6 +126,27 @@ def confirm_link(parent: QWidget, url: QUrl, then: Callable[[], None]) -> None:
     confirm(parent, "link_dialog", "Open this address in your browser?", address, "Open", then)
 
 
+def ask_shorten(parent: QWidget, start_over: Callable[[], None], edit: Callable[[], None]) -> None:
+    """Ask how a chat is to be made shorter: nothing is left out of one unasked."""
+    dialog = QMessageBox(parent)
+    dialog.setObjectName("shorten_dialog")
+    dialog.setWindowTitle("Nibble")
+    dialog.setTextFormat(Qt.TextFormat.PlainText)
+    dialog.setText("Where should the chat go on?")
+    dialog.setInformativeText(
+        "In a new chat, with your last message and nothing before it. Or here, with that message edited. To leave out "
+        "more, edit an earlier message by its pencil: what followed it stays as a version."
+    )
+    for name, text, then in (("new", "New Chat", start_over), ("edit", "Edit Message", edit)):
+        button = dialog.addButton(text, QMessageBox.ButtonRole.AcceptRole)
+        button.setObjectName(f"shorten_dialog_{name}")
+        button.clicked.connect(then)
+    no = dialog.addButton(QMessageBox.StandardButton.Cancel)
+    no.setObjectName("shorten_dialog_cancel")
+    dialog.setDefaultButton(no)
+    _open(dialog)
+
+
 def confirm_update(parent: QWidget, version: str, then: Callable[[], None]) -> None:
     """Tell of a newer version, and offer its page."""
     question, explanation = f"Nibble {version} is out.", f"This is Nibble {__version__}. Its page has what is new."

@@ -7,13 +7,22 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QDialog, QDialogButtonBox, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from app.settings.schema import Settings, checked, is_default, with_fields_of
-from app.ui.options_editor import CHAT_FIELDS, DISK_FIELDS, UPDATE_FIELDS, WINDOW_FIELDS, FieldsEditor, Section
+from app.ui.options_editor import (
+    CHAT_FIELDS,
+    DISK_FIELDS,
+    MEMORY_FIELDS,
+    UPDATE_FIELDS,
+    WINDOW_FIELDS,
+    FieldsEditor,
+    Section,
+)
 from app.ui.scroll_bar import quieten
 from app.ui.theme import GAP, WIDE
 
 SECTIONS = (
     Section(WINDOW_FIELDS, "Windows"),
     Section(DISK_FIELDS, "Disk"),
+    Section(MEMORY_FIELDS, "Memory"),
     Section(CHAT_FIELDS, "New chats", "New chats start with these. Every chat can have its own."),
     Section(UPDATE_FIELDS, "Updates"),
 )
@@ -41,7 +50,7 @@ class SettingsDialog(QDialog):
         column.setSpacing(WIDE)
         column.addWidget(self._editor)
         column.addStretch(1)
-        scroll = QScrollArea()
+        self._scroll = scroll = QScrollArea()
         scroll.setObjectName("settings_scroll")
         scroll.setAccessibleName("Settings")
         scroll.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # Tab goes to the controls inside
@@ -64,6 +73,12 @@ class SettingsDialog(QDialog):
         self._settings = settings
         if is_news:
             self._show_fields()
+
+    def go_to(self, name: str) -> None:
+        """Bring a field into sight and give it the keyboard; `name` is the last part of its key."""
+        if (control := self.findChild(QWidget, f"option_{name}")) is not None:
+            control.setFocus()
+            self._scroll.ensureWidgetVisible(control)
 
     def sizeHint(self) -> QSize:
         """Return a size that shows all fields where the screen has room for them."""

@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QApplication, QFrame, QHBoxLayout, QPushButton, QS
 from app.chat.message import Role
 from app.store.store import StoredMessage
 from app.ui.controls import SignButton
+from app.ui.memory_note import MemoryNoteView
 from app.ui.message_view import MessageView
 from app.ui.scroll_bar import quieten
 from app.ui.theme import GAP, WIDE
@@ -67,7 +68,10 @@ class Transcript(QScrollArea):
         self._stack = QVBoxLayout(self._column)
         self._stack.setContentsMargins(0, 0, 0, 0)
         self._stack.setSpacing(WIDE + GAP)
+        self.memory_note = MemoryNoteView()
+        """Stands below the last message."""
         self._stack.addWidget(self._earlier, 0, Qt.AlignmentFlag.AlignHCenter)
+        self._stack.addWidget(self.memory_note)
         self._stack.addStretch(1)
         page = QWidget()
         row = QHBoxLayout(page)
@@ -177,7 +181,7 @@ class Transcript(QScrollArea):
     def _append(self, stored: StoredMessage) -> None:
         view = self._make(stored)
         self._views[stored.id] = view
-        self._stack.insertWidget(self._stack.count() - 1, view)
+        self._stack.insertWidget(self._stack.count() - 2, view)
 
     def _make(self, stored: StoredMessage) -> MessageView:
         view = MessageView(stored)
@@ -244,3 +248,14 @@ class Transcript(QScrollArea):
     def _note_position(self, value: int) -> None:
         self._follows = value >= self.verticalScrollBar().maximum() - END_SLACK
         self._to_end.setVisible(not self._follows)
+
+
+def in_column(widget: QWidget, below: int = 0) -> QHBoxLayout:
+    """Return `widget` in the transcript's column, with so much room below it."""
+    widget.setMaximumWidth(COLUMN_WIDTH)
+    row = QHBoxLayout()
+    row.setContentsMargins(WIDE + GAP, 0, WIDE + GAP, below)
+    row.addStretch(1)
+    row.addWidget(widget, 100)
+    row.addStretch(1)
+    return row

@@ -48,6 +48,8 @@ class ChatSession(QObject):
     """PanelState."""
     reply_finished = Signal(str, object)
     """Conversation title, ReplyFigures."""
+    ran_short = Signal(int, object)
+    """A reply was stopped, or not begun, for want of memory: its message's id, Shortage."""
     failed = Signal(str, str, str)
     """Message, hint, detail."""
 
@@ -78,6 +80,7 @@ class ChatSession(QObject):
         self._run.prefilled.connect(self._show_prefill)
         self._run.progressed.connect(self._show_progress)
         self._run.ended.connect(self._follow_end)
+        self._run.ran_short.connect(lambda reply, shortage: self.ran_short.emit(reply.message_id, shortage))
         self._run.failed.connect(self.failed)
         engine.event_received.connect(self._receive)
         engine.died.connect(self._lose_engine)

@@ -190,7 +190,7 @@ _A_TOKEN = "Where one cache holds or reserves room for more tokens than the othe
 _PARTING = ("Texts part", "How many tokens both replies have in common at their start.")
 _AGREEMENT = ("Agreement", "Equal tokens at equal positions, as a share of the longer reply's tokens.")
 
-_FINISH_WORDS = {"stop": "the model ended", "length": "length limit", "cancelled": "stopped"}
+_FINISH_WORDS = {"stop": "the model ended", "length": "length limit", "cancelled": "stopped", "memory": "memory budget"}
 
 _FIGURES: tuple[tuple[str, str, _Shown, _Change], ...] = (
     (

@@ -18,6 +18,7 @@ from app.engine.protocol import (
     Quit,
     Ready,
     Request,
+    SetBudget,
     decode_event,
     encode,
 )
@@ -110,7 +111,7 @@ class EngineClient(QObject):
         """Write one request to the process."""
         if self._child is not None and self._child.write(encode(request)):
             return
-        if not isinstance(request, Cancel | Forget | KeepCaches | Quit):
+        if not isinstance(request, Cancel | Forget | KeepCaches | SetBudget | Quit):
             failed = Failed(request.request_id, "The engine is not running.", "Restart it, then try again.")
             QTimer.singleShot(0, self, lambda: self.event_received.emit(failed))
 

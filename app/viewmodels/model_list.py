@@ -14,6 +14,7 @@ from app.catalogue.entries import CatalogueEntry
 from app.catalogue.local_models import LocalModel, local_models
 from app.chat.fit import ModelNeeds
 from app.engine.protocol import Estimate, Estimated, Failed
+from app.settings.schema import Settings
 from app.viewmodels.downloads import DownloadState, DownloadStatus
 from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.model_rows import ModelRow, order
@@ -80,7 +81,8 @@ class ModelList(QObject):
         engine.died.connect(self._forget_request)
         engine.started_up.connect(self._ask_next)
         model.changed.connect(self._mark_open)
-        settings.changed.connect(self._tell_all)
+        self._budget_bytes = settings.settings.memory_budget_bytes
+        settings.changed.connect(self._adopt_settings)
         if downloads is not None:
             downloads.changed.connect(self._follow_download)
             downloads.finished.connect(self.refresh)
@@ -144,7 +146,7 @@ class ModelList(QObject):
         is_this = row.folder is not None and row.folder == self._model.path
         return replace(
             row,
-            needs=known if isinstance(known, ModelNeeds) else None,
+            needs=known.within(self._budget_bytes) if isinstance(known, ModelNeeds) else None,
             problem=known if isinstance(known, str) else "",
             is_open=is_this and not self._model.is_loading and self._model.facts is not None,
             is_opening=is_this and self._model.is_loading,
@@ -161,6 +163,11 @@ class ModelList(QObject):
     def _tell_all(self, *_: object) -> None:
         for key in self._rows:
             self.row_changed.emit(key)
+
+    def _adopt_settings(self, settings: Settings) -> None:
+        self._budget_bytes = settings.memory_budget_bytes
+        self._mark_open()
+        self._tell_all()
 
     def _mark_open(self) -> None:
         for key in self._rows:

@@ -11,6 +11,7 @@ from app.viewmodels.deletions import Deletions
 from app.viewmodels.downloads import Downloads
 from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.hub_token import HubToken
+from app.viewmodels.memory_notes import MemoryNotes
 from app.viewmodels.model_list import ModelList
 from app.viewmodels.open_model import OpenModel
 from app.viewmodels.session_stats import SessionStats
@@ -28,6 +29,7 @@ class Models:
     catalogue: ModelList
     session: ChatSession
     course: CacheCourse
+    memory: MemoryNotes
     conversations: ConversationList
     deletions: Deletions
     attachments: Attachments

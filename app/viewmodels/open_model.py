@@ -1,13 +1,15 @@
 """The model that is open in the engine, or is being opened."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.chat.figures import ModelFacts
 from app.chat.model_name import model_name
-from app.engine.protocol import Cancel, Failed, Load, Loaded, Loading
+from app.engine.protocol import Cancel, Failed, Load, Loaded, Loading, SetBudget
 from app.errors import NibbleError
+from app.settings.schema import Settings
 from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.settings_model import SettingsModel
 
@@ -50,13 +52,19 @@ class OpenModel(QObject):
         self._step = ""
         self._engine_is_down = False
         self._is_restarting = False
+        self._budget_bytes = settings.settings.memory_budget_bytes
+        self._told_budget_bytes = 0
+        """What the engine's process was told last; a new one is told nothing yet."""
+        settings.changed.connect(self._adopt_settings)
         engine.event_received.connect(self._receive)
         engine.died.connect(self._lose_engine)
 
     @property
     def facts(self) -> ModelFacts | None:
-        """What is known of the model that is open."""
-        return self._facts
+        """What is known of the model that is open; its outlook is that of the budget in force."""
+        if self._facts is None or self._facts.outlook is None:
+            return self._facts
+        return replace(self._facts, outlook=self._facts.outlook.within(self._budget_bytes))
 
     @property
     def path(self) -> str:
@@ -92,6 +100,7 @@ class OpenModel(QObject):
 
     def start(self, path: str = "") -> None:
         """Start the engine and open the model at `path`, or the one that was open last."""
+        self._told_budget_bytes = 0
         self._engine.start()
         self.load(path or self._path)
 
@@ -101,15 +110,14 @@ class OpenModel(QObject):
             self._is_restarting = True
             self._engine.end("The engine did not answer and was ended.")
             return
-        self._engine_is_down = False
-        self._engine.restart()
+        self._start_anew()
         self.load(self._path)
 
     def load(self, path: str, *, anyway: bool = False) -> None:
         """Open the model folder at `path`, where a new chat fits in memory with it, or `anyway`."""
         if self._engine_is_down:
-            self._engine_is_down = False
-            self._engine.restart()
+            self._start_anew()
+        self._tell_budget()
         self._path = path
         self._step = ""
         self._is_stopping = False
@@ -126,6 +134,24 @@ class OpenModel(QObject):
             self._step = ": stopping"
             self._engine.send(Cancel(self._request_id))
             self.changed.emit()
+
+    def _start_anew(self) -> None:
+        self._engine_is_down = False
+        self._told_budget_bytes = 0
+        self._engine.restart()
+
+    def _tell_budget(self) -> None:
+        if self._told_budget_bytes != self._budget_bytes:
+            self._told_budget_bytes = self._budget_bytes
+            self._engine.send(SetBudget(self._budget_bytes))
+
+    def _adopt_settings(self, settings: Settings) -> None:
+        if settings.memory_budget_bytes == self._budget_bytes:
+            return
+        self._budget_bytes = settings.memory_budget_bytes
+        if not self._engine_is_down:
+            self._tell_budget()
+        self.changed.emit()
 
     def _receive(self, event: object) -> None:
         if not self._request_id or getattr(event, "request_id", None) != self._request_id:

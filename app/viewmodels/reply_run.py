@@ -28,6 +28,8 @@ class ReplyRun(QObject):
     """Progress; the reply has noted its speed."""
     ended = Signal(object, object)
     """The reply, which is under way no longer, and its ReplyFigures, or None where it was cut off."""
+    ran_short = Signal(object, object)
+    """The reply, and the Shortage for which it was refused or stopped; told after `ended`."""
     failed = Signal(str, str, str)
     """Message, hint, detail; told after `ended`."""
 
@@ -76,6 +78,9 @@ class ReplyRun(QObject):
             self._take_progress(reply, event)
         elif isinstance(event, Finished):
             self._finish(reply, event)
+        elif isinstance(event, Failed) and event.shortage is not None:
+            self.end(MessageState.CANCELLED)
+            self.ran_short.emit(reply, event.shortage)
         elif isinstance(event, Failed):
             self.end(MessageState.FAILED)
             self.failed.emit(event.message, event.hint, event.detail)
@@ -122,5 +127,7 @@ class ReplyRun(QObject):
 
     def _finish(self, reply: Reply, event: Finished) -> None:
         reply.pieces = [event.text]
-        cancelled = event.figures.finish_reason == "cancelled"
+        cancelled = event.figures.finish_reason in ("cancelled", "memory")
         self.end(MessageState.CANCELLED if cancelled else MessageState.COMPLETE, event.figures)
+        if event.shortage is not None:
+            self.ran_short.emit(reply, event.shortage)

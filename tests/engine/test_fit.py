@@ -158,6 +158,9 @@ def test_what_does_not_fit_is_refused_with_the_numbers_and_the_way_out() -> None
     assert roomy.outlook.memory_source in message
     assert f"Up to {roomy.longest(CacheMode.FP16, 32):,} tokens would fit in fp16" in hint
     assert f"up to {roomy.longest(CacheMode.INT4, 32):,} tokens in int4" in hint
+    assert "memory budget" not in hint
+    with pytest.raises(OverridableError, match=r"\(set in Settings\).*raise the memory budget in Settings"):
+        require_fit(roomy.within(roomy.budget_bytes), "Tiny", CacheMode.FP16, 32)
     tight = needs_for(needs_for(0).bytes_at(700, CacheMode.INT4, 32))
     with pytest.raises(OverridableError, match="does not fit") as refused:
         require_fit(tight, "Tiny", CacheMode.INT4, 32)

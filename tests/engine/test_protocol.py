@@ -11,6 +11,7 @@ from app.chat.message import Message, Role
 from app.chat.options import CacheMode, ChatOptions, Sampling
 from app.chat.outlook import CacheGrowth, Int4Growth, LayerGrowth, Outlook, WorkingSet
 from app.chat.quality import Effort, QualityReport, TextKind, TextSource, WindowScore, variant_quality
+from app.chat.shortage import Shortage
 from app.engine import protocol
 from app.engine.protocol import (
     Cancel,
@@ -35,6 +36,7 @@ from app.engine.protocol import (
     Quit,
     Ready,
     Request,
+    SetBudget,
     Token,
     decode_event,
     decode_request,
@@ -93,6 +95,8 @@ REPORT = QualityReport(
     remarks=(TEXT,),
 )
 
+SHORTAGE = Shortage(900, CacheMode.FP16, 5, 6, 7, 16, "the budget", 800, 3000, 15)
+
 REQUESTS: list[Request] = [
     Load("1", "/models/a b", True, CacheMode.FP16, 64),
     Generate("2", "chat", (Message(Role.USER, TEXT), Message(Role.ASSISTANT, "")), OPTIONS, False),
@@ -101,6 +105,7 @@ REQUESTS: list[Request] = [
     Cancel("2"),
     Forget("chat"),
     KeepCaches("/caches/a b", 5_000_000_000, ("chat-1", "chat-2")),
+    SetBudget(8_000_000_000),
     Quit(),
     Estimate("5", "", '{"model_type": "qwen2"}'),
 ]
@@ -115,7 +120,9 @@ EVENTS: list[Event] = [
     Measuring("3", 0.25, "window 1"),
     Measured("3", REPORT),
     Counted("4", 12),
+    Finished("2", TEXT, (1,), FIGURES, SHORTAGE),
     Failed("", "what", "hint", "trace\nback", True),
+    Failed("2", "what", shortage=SHORTAGE),
     Estimated("5", ModelNeeds("qwen2", 1, 2, 3, 2048, 4, 3, OUTLOOK)),
 ]
 

@@ -22,6 +22,7 @@ FULL = Settings(
     model_path="/models/a",
     recent_model_paths=("/models/a", "/models/b"),
     show_panel=False,
+    memory_budget_gb=12.5,
 )
 
 
@@ -171,7 +172,7 @@ def test_values_that_are_no_fields_are_checked_as_well(path: Path) -> None:
     loaded = load_settings(
         written(path, show_panel="yes", model_path=None, recent_model_paths=["/a", 3], chat=[], colour="red")
     )
-    assert loaded.settings == Settings()
+    assert loaded.settings == Settings(memory_budget_gb=FULL.memory_budget_gb)
     for name in ("show_panel", "model_path", "recent_model_paths[1]", "chat must be an object", "colour"):
         assert name in loaded.notice
 
@@ -199,3 +200,12 @@ def test_saving_in_a_read_only_folder_is_told(path: Path) -> None:
     with read_only(path.parent), pytest.raises(NibbleError, match="Permission denied"):
         save_settings(path, Settings())
     assert load_settings(path).settings == FULL
+
+
+@pytest.mark.parametrize("budget", [0.1, 2000, -1, "8"])
+def test_a_budget_out_of_bounds_is_automatic_again(path: Path, budget: object) -> None:
+    loaded = load_settings(written(path, memory_budget_gb=budget))
+    assert loaded.settings.memory_budget_gb is None
+    assert loaded.settings.memory_budget_bytes == 0
+    assert "udget" in loaded.notice
+    assert load_settings(written(path, memory_budget_gb=8)).settings.memory_budget_bytes == 8_000_000_000

@@ -23,6 +23,7 @@ from app.viewmodels.downloads import DownloadState, DownloadStatus
 from app.viewmodels.reply import ChatState
 from tests.ui import accessibility
 from tests.ui.models_window_parts import LLAMA, models_window
+from tests.ui.test_memory_note import FULL, outgrowing
 from tests.ui.window_driver import Driver
 
 
@@ -176,6 +177,18 @@ def thinking(driver: Driver) -> QWidget:
     return driver.window
 
 
+def outgrown(driver: Driver) -> QWidget:
+    outgrowing(driver).chat(FULL)
+    assert driver.find("memory_int4").isVisible()
+    return driver.window
+
+
+def shorten(driver: Driver) -> QWidget:
+    outgrown(driver)
+    driver.click("memory_shorten")
+    return driver.find("shorten_dialog", QDialog)
+
+
 SCENES = (
     empty,
     stats,
@@ -185,6 +198,8 @@ SCENES = (
     refused,
     finding,
     thinking,
+    outgrown,
+    shorten,
     conversation,
     editing,
     streaming,

@@ -7,7 +7,7 @@ from PySide6.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLabel, QPla
 
 from app.chat.options import CacheMode, ChatOptions, Sampling
 from app.settings.schema import FIELDS, Settings, checked
-from app.ui.options_editor import OptionsEditor, bounds_text
+from app.ui.options_editor import MEMORY_FIELDS, FieldsEditor, OptionsEditor, Section, bounds_text
 
 pytestmark = pytest.mark.qt_log_ignore("propagateSizeHints")  # the offscreen plugin's own remark
 
@@ -49,6 +49,7 @@ def test_bounds_and_defaults_are_said():
     assert said["max_tokens"] == "1 to 131,072 tokens, default 512"
     assert said["cache_mode"] == "default int4"
     assert said["seed"].endswith("default not set")
+    assert said["memory_budget_gb"] == "0.5 to 1,024 GB, default automatic"
 
 
 def test_options_are_shown_and_given_back_unchanged(editor):
@@ -115,6 +116,23 @@ def test_a_seed_is_fixed_or_left_to_chance(editor):
     fixed.setChecked(False)
     assert [v.sampling.seed for v in values] == [0, 2**31 - 1, None]
     assert not number.isEnabled()
+
+
+def test_a_budget_is_set_or_automatic(qtbot):
+    editor = FieldsEditor(Settings(), [Section(MEMORY_FIELDS)])
+    qtbot.addWidget(editor)
+    values = []
+    editor.changed.connect(lambda settings: values.append(settings.memory_budget_gb))
+    fixed = editor.findChild(QCheckBox, "option_memory_budget_gb_fixed")
+    number = editor.findChild(QDoubleSpinBox, "option_memory_budget_gb_number")
+    fixed.setChecked(True)
+    number.setValue(12.25)
+    number.setValue(0)
+    fixed.setChecked(False)
+    assert values == [8.0, 12.25, 0.5, None]
+    editor.set_settings(Settings(memory_budget_gb=24.0))
+    assert (fixed.isChecked(), number.value()) == (True, 24.0)
+    assert fixed.accessibleName() == "Memory budget is fixed"
 
 
 def test_typing_is_told_when_it_pauses(editor, qtbot):

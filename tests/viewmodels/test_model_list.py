@@ -208,3 +208,18 @@ def test_the_group_size_of_new_chats_decides(shelf):
     shelf.settings.replace(replace(Settings(), chat=replace(Settings().chat, group_size=64)))
     assert shelf.models.group_size == 64
     assert shelf.told == ["", ONE, TWO]
+
+
+def test_the_budget_that_is_set_decides_what_fits(shelf):
+    shelf.models.refresh()
+    shelf.answer()
+    own = shelf.models.row("").needs
+    shelf.settings.replace(replace(Settings(), memory_budget_gb=0.5))
+    within = shelf.models.row("").needs
+    assert within == own.within(500_000_000)
+    assert (within.budget_bytes, within.outlook.memory_source) == (500_000_000, "set in Settings")
+    shelf.answer()
+    assert shelf.models.row(ONE).needs == within, "what is found out later is held against it too"
+    shelf.settings.replace(Settings())
+    assert shelf.models.row("").needs == own
+    assert len(shelf.engine.sent_of(Estimate)) == 3, "nothing is asked again for it"
