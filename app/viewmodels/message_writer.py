@@ -8,8 +8,10 @@ from PySide6.QtCore import QObject, QTimer, Signal
 from app.errors import NibbleError
 from app.store.store import GoneError, Store, StoredMessage
 
-STORE_INTERVAL_MS = 500
-"""A crash loses at most this much of a reply."""
+STORE_INTERVAL_MS = 100
+"""With the interval in which text is published, a crash loses at most half a second of a reply; see tests/faults/."""
+RETRY_INTERVAL_MS = 1000
+"""What the store refused is tried again after so long: each try may wait for another program."""
 
 _log = logging.getLogger(__name__)
 
@@ -28,14 +30,14 @@ class MessageWriter(QObject):
         self._store = store
         self._waiting: dict[int, StoredMessage] = {}
         self._refused = False
-        self._timer = QTimer(self, interval=STORE_INTERVAL_MS, singleShot=True)
+        self._timer = QTimer(self, singleShot=True)
         self._timer.timeout.connect(self.flush)
 
     def note(self, message: StoredMessage) -> None:
         """Have this version of a message stored before long."""
         self._waiting[message.id] = message
         if not self._timer.isActive():
-            self._timer.start()
+            self._timer.start(STORE_INTERVAL_MS)
 
     def flush(self) -> None:
         """Store what waits, now."""
@@ -45,7 +47,7 @@ class MessageWriter(QObject):
                 self._store_one(message)
             self._refused = False
         except NibbleError as error:
-            self._timer.start()
+            self._timer.start(RETRY_INTERVAL_MS)
             if not self._refused:
                 self._refused = True
                 _log.warning("%s", error)

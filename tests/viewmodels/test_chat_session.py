@@ -62,7 +62,7 @@ def test_a_reply_goes_through_its_states_and_is_stored_with_its_figures(ready, q
     assert ready.session.messages[-1].figures == FIGURES
 
 
-def test_growing_text_is_shown_in_steps_and_stored_twice_a_second(ready, qtbot):
+def test_growing_text_is_shown_in_steps_and_stored_soon(ready, qtbot):
     ready.session.send("Tell me a story")
     shown = []
     ready.session.message_changed.connect(lambda stored: shown.append(stored.message.text))
