@@ -6,7 +6,8 @@ import logging
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -174,16 +175,29 @@ def main(argv: Sequence[str], model: Path | None = None) -> int:
     quit_filter = QuitFilter()
     application.installEventFilter(quit_filter)
     sys.excepthook = program.report
-    fault_file = paths.fault_file.open("w", encoding="utf-8")  # open to the end: it is written as the process breaks
-    faulthandler.enable(fault_file)
     loop = QEventLoop(application)
     asyncio.set_event_loop(loop)
-    with loop:
+    with _faults_noted(paths.fault_file), loop:
         loop.run_until_complete(run(application, program, model))
-    faulthandler.disable()
-    fault_file.close()
     lock.release()
     return 0
+
+
+@contextmanager
+def _faults_noted(path: Path) -> Iterator[None]:
+    """Have Python note in `path` how this process breaks; the window opens where that cannot be made, too."""
+    try:
+        file = path.open("w", encoding="utf-8")  # open to the end: it is written as the process breaks
+    except OSError as error:
+        _log.warning("%s cannot be written: %s", path, error)
+        yield
+        return
+    with file:
+        faulthandler.enable(file)
+        try:
+            yield
+        finally:
+            faulthandler.disable()
 
 
 async def run(application: QApplication, program: Program, model: Path | None = None) -> None:

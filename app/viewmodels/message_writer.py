@@ -13,6 +13,9 @@ STORE_INTERVAL_MS = 100
 RETRY_INTERVAL_MS = 1000
 """What the store refused is tried again after so long: each try may wait for another program."""
 
+CLOSE_TRIES = 10
+"""At the end another program is waited for longer: so often as long as the store waits for it."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -54,8 +57,13 @@ class MessageWriter(QObject):
                 self.failed.emit(error.message, error.hint, "")
 
     def close(self) -> None:
-        """Store what waits, for the last time."""
-        self.flush()
+        """Store what waits, for the last time; what the store refuses to the end is lost."""
+        for _ in range(CLOSE_TRIES):
+            self.flush()
+            if not self._waiting:
+                break
+        else:
+            _log.error("%d messages could not be stored", len(self._waiting))
         self._timer.stop()
 
     def latest(self, messages: Iterable[StoredMessage]) -> list[StoredMessage]:

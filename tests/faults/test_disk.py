@@ -1,8 +1,10 @@
 """The disk is full or read-only, the database locked, damaged, another program's or newer: what the window does."""
 
+import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from app.store.database import BUSY_MS
 from app.store.migrations import VERSION
 from app.store.store import MessageState, Store
 from app.viewmodels.reply import ChatState
+from tests.faults.killing import await_line, start_window
 from tests.faults.small_disk import command
 from tests.ui.window_driver import Driver
 
@@ -77,6 +80,41 @@ def test_a_database_that_another_program_holds_is_written_once_it_lets_go(driver
     driver.window.composer.send()
     driver.until_idle()
     assert [m.state for m in store.messages(conversation_id)] == [MessageState.COMPLETE] * 4
+
+
+def test_a_window_that_is_closed_waits_longer_for_another_program(loop, driver):
+    driver.chat("Hello")
+    conversation_id = driver.session.conversation.id
+    driver.say("Go on [tokens 4000] [token-ms 5]")
+    driver.until(lambda: driver.session.state is ChatState.DECODING)
+    other = sqlite3.connect(default_paths().database, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    loop.run_until_complete(asyncio.sleep(0.3))
+    let_go = threading.Timer(3 * BUSY_MS / 1000, lambda: other.execute("ROLLBACK"))
+    let_go.start()
+    driver.window.close()
+    loop.run_until_complete(driver.program.close())
+    let_go.join()
+    other.close()
+    store = Store(default_paths().database)
+    assert store.messages(conversation_id)[-1] == driver.session.messages[-1]
+    store.close()
+
+
+def test_a_logs_folder_that_cannot_be_written_keeps_no_window_shut(nibble_home, tmp_path):
+    """In a process of its own: the log goes to stderr alone, and nothing is noted of a crash."""
+    default_paths()
+    for name in ("nibble.log", "fault.txt"):
+        (nibble_home / "logs" / name).mkdir()
+    window = start_window(nibble_home, tmp_path / "stamps.txt", "Hello [tokens 3]")
+    try:
+        await_line(window, "writing")
+        await_line(window, "idle")
+        window.terminate()
+        assert window.wait(30) == 0
+    finally:
+        window.kill()
+        window.communicate()
 
 
 def test_the_window_waits_a_blink_for_another_program(driver):
