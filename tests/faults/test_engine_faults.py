@@ -3,6 +3,7 @@
 `make test` takes the kinds of faults, and every stage, once; `make soak` takes every fault at every stage.
 """
 
+import asyncio
 import os
 import signal
 import sys
@@ -161,7 +162,7 @@ def test_a_stop_that_is_not_heard_ends_in_a_restart(driver_of):
     assert stored(driver)[1][1] is MessageState.FAILED
 
 
-def test_an_engine_that_slept_in_the_middle_of_a_reply_goes_on(driver_of):
+def test_an_engine_that_slept_in_the_middle_of_a_reply_goes_on(loop, driver_of):
     """A laptop that sleeps stops every process: for the window, time passes in which nothing is said."""
     driver = driver_of("shutdown", "exit_0")
     driver.until_idle()
@@ -179,5 +180,7 @@ def test_an_engine_that_slept_in_the_middle_of_a_reply_goes_on(driver_of):
     figures = driver.session.messages[1].figures
     assert figures is not None
     assert figures.elapsed_s > SILENCE_S
+    loop.run_until_complete(asyncio.sleep(1.5 * SILENCE_S))
+    assert not driver.program.engine.is_silent, "who owes nothing may be silent"
     driver.chat("Still there?")
     assert stored(driver)[-1][1] is MessageState.COMPLETE
