@@ -19,9 +19,8 @@ BUSY_MS = 250
 _READ = {
     "conversation": "id, title, model_path, options, created_at, updated_at, is_pinned, leaf_id",
     "message": "id, conversation_id, role, text, state, figures, reasoning_s, parent_id",
-    "message_text": "rowid, text",
 }
-"""What a file of our version must hold."""
+"""What a file of our version must hold, read off its schema alone."""
 
 
 class Database:

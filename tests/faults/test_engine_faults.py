@@ -135,7 +135,7 @@ def test_an_engine_that_fails_in_its_shutdown_holds_up_nothing(loop, driver_of, 
 
 
 def test_a_message_sent_before_the_death_is_noticed_is_kept(driver_of):
-    driver = driver_of("idle", "killed")
+    driver = driver_of("shutdown", "exit_0")
     driver.until_idle()
     process = driver.program.engine._child._process
     os.kill(process.processId(), signal.SIGKILL)
