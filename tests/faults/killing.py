@@ -3,6 +3,7 @@
 `python -m tests.faults.killing N` does so N times, at random moments, and prints the losses in milliseconds.
 """
 
+import itertools
 import json
 import os
 import random
@@ -42,13 +43,15 @@ class Stamped:
 class Loss:
     """What one kill cost: the age of the first missing token (0 where none is missing), and how many are missing.
 
-    Of `said_tokens`; the kill came `after_s` after the window had shown the first.
+    Of `said_tokens`; the kill came `after_s` after the window had heard the first. `engine_late_ms` is how much longer
+    than it should the engine took for any one token in the second before the kill: how late the machine was.
     """
 
     ms: float
     tokens: int
     said_tokens: int
     after_s: float
+    engine_late_ms: float
 
 
 def start_window(home: Path, stamps: Path, text: str) -> subprocess.Popen[str]:
@@ -143,7 +146,15 @@ def _loss(home: Path, number: int, killed_s: float, after_s: float, said: list[S
     if stored != "".join(token.text for token in said)[: len(stored)] and not _only_later(stored, said):
         raise LossError(f"{stored[-80:]!r} was never said so")
     missing = said[kept:]
-    return Loss((killed_s - missing[0].at_s) * 1000 if missing else 0.0, len(missing), len(said), after_s)
+    last = [token.at_s for token in said if token.at_s >= killed_s - 1.0] + [killed_s]
+    late_s = max((b - a for a, b in itertools.pairwise(last)), default=0.0) - TOKEN_MS / 1000
+    return Loss(
+        (killed_s - missing[0].at_s) * 1000 if missing else 0.0,
+        len(missing),
+        len(said),
+        after_s,
+        max(late_s, 0.0) * 1000,
+    )
 
 
 def _only_later(stored: str, said: list[Stamped]) -> bool:
@@ -177,7 +188,7 @@ def summary(losses: list[Loss]) -> str:
     return (
         f"{len(ms)} kills, text missing in ms: median {statistics.median(ms):.0f}, "
         f"95th percentile {ms[int(0.95 * (len(ms) - 1))]:.0f}, largest {worst.ms:.0f} ({worst.tokens} of "
-        f"{worst.said_tokens} tokens, {worst.after_s:.2f} s after the first)"
+        f"{worst.said_tokens} tokens, {worst.after_s:.2f} s after the first, when the engine was up to {worst.engine_late_ms:.0f} ms late)"
     )
 
 
