@@ -15,9 +15,8 @@ from app.engine.child import EngineChild
 from app.engine.protocol import Generate, Load, Token
 from app.paths import default_paths
 from app.store.store import MessageState, Store
-from tests.faults.killing import await_end, await_line, kill_many, read_stamps, start_window, summary
+from tests.faults.killing import await_end, await_line, excess_ms, kill_many, read_stamps, start_window, summary
 
-MOST_MISSING_MS = 500
 SLEEP_S = 3.0
 
 
@@ -31,11 +30,9 @@ def stored_reply(home):
 
 
 @pytest.mark.slow
-def test_a_kill_costs_at_most_half_a_second_of_the_reply(nibble_home, capsys):
+def test_a_kill_costs_at_most_half_a_second_of_the_reply(nibble_home):
     losses = kill_many(nibble_home, 5, seed=int(time.time()))
-    with capsys.disabled():
-        print(f"\n{summary(losses)}")
-    assert max(loss.ms for loss in losses) <= MOST_MISSING_MS
+    assert not any(excess_ms(loss) for loss in losses), summary(losses)
     assert any(loss.said_tokens for loss in losses)
 
 
@@ -44,7 +41,7 @@ def test_two_hundred_kills_cost_at_most_half_a_second_each(nibble_home, capsys):
     losses = kill_many(nibble_home, 200, seed=8)
     with capsys.disabled():
         print(f"\n{summary(losses)}")
-    assert max(loss.ms for loss in losses) <= MOST_MISSING_MS
+    assert not any(excess_ms(loss) for loss in losses)
     assert sum(loss.said_tokens > 50 for loss in losses) > 100, "most kills came in the middle of a reply"
 
 
