@@ -8,7 +8,7 @@ DMG    := dist/Nibble-$(VERSION).dmg
 IS_MAC := $(filter Darwin,$(shell uname -s))
 PROGRAM := $(if $(IS_MAC),dist/Nibble.app/Contents/MacOS/Nibble,dist/Nibble/Nibble)
 
-.PHONY: run test lint format screenshots bundle bundle-test dmg certificate notarize release-notes release kernels-check \
+.PHONY: run test soak lint format screenshots bundle bundle-test dmg certificate notarize release-notes release kernels-check \
 	system-packages lint-workflows mac-wheels licences icon clean
 
 run: $(READY)
@@ -16,6 +16,10 @@ run: $(READY)
 
 test: lint
 	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+# The long versions of tests/faults/: see docs/reliability.md.
+soak: $(READY)
+	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest -m soak -s --timeout 7200
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -6,7 +6,8 @@ import logging
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -21,6 +22,7 @@ from app.catalogue.entries import CatalogueEntry, catalogue
 from app.catalogue.token_protocol import token_command
 from app.engine.command import engine_command
 from app.errors import NibbleError
+from app.instance_lock import InstanceLock
 from app.log import start_logging
 from app.paths import Paths, default_paths
 from app.resources import icon_path, releases_address, starter_model_path
@@ -68,8 +70,7 @@ class Program:
         session = ChatSession(self.engine, model, self.store, settings)
         conversations = ConversationList(self.store)
         comparisons = ComparisonFile(paths.comparisons)
-        if not self.store.notice:  # where the conversations were moved aside, theirs are kept
-            comparisons.prune({conversation.id for conversation in self.store.conversations()})
+        spoiled = self._match_comparisons(comparisons)
         entries, missing_catalogue = _entries()
         token = HubToken(token_command())
         downloads = Downloads(download_command(), paths.downloads, token)
@@ -99,9 +100,21 @@ class Program:
         self.engine.died.connect(self.models.support.report)
         fault = self.models.support.report_fault(paths.fault_file)
         broke = f"Nibble broke the last time it ran. {REPORT_WRITTEN}" if fault else ""
-        notices = [notice for notice in (loaded.notice, self.store.notice, missing_catalogue, broke) if notice]
+        said = (loaded.notice, self.store.notice, spoiled, missing_catalogue, broke)
+        notices = [notice for notice in said if notice]
         if notices:
-            self.window.notice.show_notice(*notices)
+            self.window.notice.show_notice(notices[0], " ".join(notices[1:]))
+
+    def _match_comparisons(self, comparisons: ComparisonFile) -> str:
+        """Keep the comparisons of conversations that are there; return what to say where that failed, "" otherwise."""
+        try:
+            if self.store.is_new:
+                comparisons.set_aside()
+            else:
+                comparisons.prune({conversation.id for conversation in self.store.conversations()})
+        except NibbleError as error:
+            return str(error)
+        return ""
 
     def start(self, model: Path | None = None) -> None:
         """Show the window; once it stands the engine starts, and opens the folder `model` or what was open last."""
@@ -154,6 +167,7 @@ def main(argv: Sequence[str], model: Path | None = None) -> int:
     application.setQuitOnLastWindowClosed(False)
     try:
         paths = default_paths()
+        lock = InstanceLock(paths.lock_file)
         start_logging(paths, "nibble")
         program = Program(paths, engine_command("child"), starter_model_path())
     except NibbleError as error:
@@ -163,15 +177,29 @@ def main(argv: Sequence[str], model: Path | None = None) -> int:
     quit_filter = QuitFilter()
     application.installEventFilter(quit_filter)
     sys.excepthook = program.report
-    fault_file = paths.fault_file.open("w", encoding="utf-8")  # open to the end: it is written as the process breaks
-    faulthandler.enable(fault_file)
     loop = QEventLoop(application)
     asyncio.set_event_loop(loop)
-    with loop:
+    with _faults_noted(paths.fault_file), loop:
         loop.run_until_complete(run(application, program, model))
-    faulthandler.disable()
-    fault_file.close()
+    lock.release()
     return 0
+
+
+@contextmanager
+def _faults_noted(path: Path) -> Iterator[None]:
+    """Have Python note in `path` how this process breaks; the window opens where that cannot be made, too."""
+    try:
+        file = path.open("w", encoding="utf-8")  # open to the end: it is written as the process breaks
+    except OSError as error:
+        _log.warning("%s cannot be written: %s", path, error)
+        yield
+        return
+    with file:
+        faulthandler.enable(file)
+        try:
+            yield
+        finally:
+            faulthandler.disable()
 
 
 async def run(application: QApplication, program: Program, model: Path | None = None) -> None:

@@ -57,6 +57,11 @@ class Paths:
         return self.config / "settings.json"
 
     @property
+    def lock_file(self) -> Path:
+        """Locked while a window is open on this data."""
+        return self.data / "window.lock"
+
+    @property
     def log_file(self) -> Path:
         """The window's log."""
         return self.logs / "nibble.log"

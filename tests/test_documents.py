@@ -15,6 +15,7 @@ DOCUMENTS = (
     "kernels/README.md",
     "docs/packaging.md",
     "docs/measurements.md",
+    "docs/reliability.md",
 )
 
 
@@ -39,3 +40,14 @@ def test_the_figure_of_the_cache_says_what_the_layout_is() -> None:
     bits = Layout(128, 32).bits_per_value
     assert f"{bits:g} bits a number" in figure
     assert f"{16 / bits:.2f} times fewer" in figure
+
+
+def test_the_tests_that_promises_name_are_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")))
+    there = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)\(", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert named
+    assert named <= there

@@ -76,6 +76,9 @@ class CalibrationStore:
             arrays, metadata = _read(path)
             if not _identity(model, text).items() <= metadata.items():
                 _log.info("%s belongs to another model, text or version", path)
+                if _is_newer(metadata):
+                    with suppress(OSError):
+                        move_aside(path, "newer")
                 return None
             return _calibration(arrays, metadata, layers)
         except (RuntimeError, ValueError, KeyError, TypeError):
@@ -113,6 +116,12 @@ def _read(path: Path) -> tuple[dict[str, mx.array], dict[str, str]]:
     arrays, metadata = contents
     mx.eval(arrays)
     return arrays, metadata
+
+
+def _is_newer(metadata: dict[str, str]) -> bool:
+    """Tell whether a later Nibble made the file, which one of its own would otherwise be written over."""
+    version = metadata.get("version", "")
+    return metadata.get("format") == FORMAT and version.isdecimal() and int(version) > VERSION
 
 
 def _identity(model: str, text: str) -> dict[str, str]:

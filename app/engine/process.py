@@ -5,6 +5,7 @@ second thread only reads lines: it puts requests into a queue and marks the ones
 and the end of stdin are heard in the middle of a reply.
 """
 
+import faulthandler
 import os
 import queue
 import signal
@@ -42,6 +43,8 @@ from app.paths import default_paths
 
 PAUSE_S = 2.0
 """How long nothing has been asked for when the engine turns to what can wait."""
+ORPHAN_GRACE_S = 10.0
+"""An engine whose window is gone has so long to end by itself: what hangs in native code hears nothing."""
 
 
 def serve(kind: EngineKind) -> int:
@@ -53,7 +56,7 @@ def serve(kind: EngineKind) -> int:
     # A stream of its own, never closed: the reading thread may be inside it, holding its lock, as the process ends.
     stdin = os.fdopen(os.dup(0), "rb")
     with claimed_stdout() as stdout:
-        server = EngineServer(stdin, stdout)
+        server = EngineServer(stdin, stdout, orphan_grace_s=ORPHAN_GRACE_S)
         signal.signal(signal.SIGTERM, lambda *_: server.quit())
         return server.run(_factory(kind))
 
@@ -82,14 +85,18 @@ _Item = _Job | Forget | KeepCaches | SetBudget | Failed | Quit
 
 
 class EngineServer:
-    """Reads requests from `stdin`, lets an engine answer them, writes its events to `stdout`."""
+    """Reads requests from `stdin`, lets an engine answer them, writes its events to `stdout`.
 
-    def __init__(self, stdin: BinaryIO, stdout: BinaryIO) -> None:
+    Where `orphan_grace_s` is given, the whole process ends, whatever it is at, that long after the end of `stdin`.
+    """
+
+    def __init__(self, stdin: BinaryIO, stdout: BinaryIO, *, orphan_grace_s: float | None = None) -> None:
         self._stdin = stdin
         self._stdout = stdout
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._jobs: dict[str, _Job] = {}
         self._quitting = False
+        self._orphan_grace_s = orphan_grace_s
 
     def quit(self) -> None:
         """Cancel what runs, drop what waits, let `run` return. May be called on any thread and in a signal handler."""
@@ -159,6 +166,9 @@ class EngineServer:
             can_override = isinstance(error, OverridableError)
             shortage = error.shortage if isinstance(error, OverBudgetError) else None
             self._emit(Failed(request_id, error.message, error.hint, can_override=can_override, shortage=shortage))
+        except MemoryError:
+            hint = "Close other programs, shorten the chat, or open a smaller model, then try again."
+            self._emit(Failed(request_id, "The engine ran out of memory.", hint, traceback.format_exc()))
         except Exception as error:
             self._emit(
                 Failed(
@@ -192,6 +202,8 @@ class EngineServer:
                     return
         finally:
             self.quit()
+            if self._orphan_grace_s is not None:
+                faulthandler.dump_traceback_later(self._orphan_grace_s, exit=True, file=2)
 
     def _take(self, line: bytes) -> None:
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from app.chat.comparison import KeptComparison
 from app.chat.plain import PlainError, from_plain, to_plain
 from app.errors import NibbleError
-from app.paths import replace_text
+from app.paths import move_aside, replace_text
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +66,14 @@ class ComparisonFile:
         left.reverse()
         if left != lines:
             replace_text(self._path, "".join(f"{line}\n" for line in left))
+
+    def set_aside(self) -> None:
+        """Move the file aside, where there is one: ids in a new database mean other conversations."""
+        try:
+            if self._path.exists():
+                move_aside(self._path, "earlier")
+        except OSError as error:
+            raise NibbleError(f"{self._path} could not be moved aside: {error.strerror or error}.") from error
 
     def _lines(self) -> list[str]:
         try:

@@ -13,6 +13,15 @@ from app.store.migrations import VERSION, NewerDatabaseError, migrate, version_o
 
 _log = logging.getLogger(__name__)
 
+BUSY_MS = 250
+"""How long a read or write waits for another program that holds the file; the window stands still meanwhile."""
+
+_READ = {
+    "conversation": "id, title, model_path, options, created_at, updated_at, is_pinned, leaf_id",
+    "message": "id, conversation_id, role, text, state, figures, reasoning_s, parent_id",
+}
+"""What a file of our version must hold, read off its schema alone."""
+
 
 class Database:
     """The file at `path`, made if need be and brought to the newest version. For the thread that opened it.
@@ -28,19 +37,19 @@ class Database:
         self.notice = ""
         with self._explained():
             try:
-                self._connection = _opened(path)
+                self._connection, self.is_new = _opened(path)
             except NewerDatabaseError as error:
                 raise NibbleError(
                     f"The conversations come from a newer Nibble: {path} has version {error.found}, "
                     f"this Nibble reads up to {VERSION}.",
                     "Update Nibble, or move that file elsewhere to start afresh.",
                 ) from error
-            except sqlite3.OperationalError:
-                raise
             except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                    raise
                 _log.warning("%s is broken: %s", path, error)
                 aside = _moved_aside(path)
-                self._connection = _opened(path)
+                self._connection, self.is_new = _opened(path)
                 self.notice = (
                     "The conversations could not be read: their file is damaged or no database. "
                     f"It was kept as {aside}, and a new one begun."
@@ -112,29 +121,47 @@ def _is_in_doubt(path: Path) -> bool:
     return False  # connecting will say why
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    """Connect. Raises sqlite3.OperationalError where the file is out of reach, DatabaseError where it is broken."""
+def _opened(path: Path) -> tuple[sqlite3.Connection, bool]:
+    """Connect; tell whether the file was empty.
+
+    Raises sqlite3.OperationalError where the file is out of reach, DatabaseError where it is broken. Another program's
+    database is broken for us; sqlite3 tells of its tables as an OperationalError with SQLITE_ERROR.
+    """
     in_doubt = _is_in_doubt(path)
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         # Before anything is written: a newer or a broken file is left as it is.
-        if version_of(connection) > VERSION:
-            raise NewerDatabaseError(version_of(connection))
+        found = version_of(connection)
+        if found > VERSION:
+            raise NewerDatabaseError(found)
         if in_doubt:
             (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if finding != "ok":
                 raise sqlite3.DatabaseError(finding)
             _doubt(path).unlink(missing_ok=True)
+        _check_tables(connection)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         # SQLite's own lower() and LIKE know ASCII only.
         connection.create_function("folded", 1, str.casefold, deterministic=True)
         migrate(connection)
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
     except BaseException:
         connection.close()
         raise
-    return connection
+    return connection, found == 0
+
+
+def _check_tables(connection: sqlite3.Connection) -> None:
+    """Raise sqlite3.DatabaseError for a database that says it is empty, or of our version, and is not."""
+    # In one statement, that is one look: another process may be making the tables just now.
+    look = "SELECT user_version, (SELECT count(*) FROM sqlite_master) FROM pragma_user_version"
+    version, tables = connection.execute(look).fetchone()
+    if version == 0 and tables:
+        raise sqlite3.DatabaseError("it holds another program's tables")
+    for table, columns in _READ.items() if version == VERSION else ():
+        connection.execute(f"SELECT {columns} FROM {table} LIMIT 0")
 
 
 def _moved_aside(path: Path) -> Path:

@@ -92,14 +92,15 @@ class GoneError(NibbleError):
 class Store:
     """All conversations, in the database at `path`. To be used on the thread that made it.
 
-    `notice` is a sentence for the person if a broken file had to be moved aside, "" otherwise. Every method raises
-    NibbleError where the disk or another program is in the way, and GoneError where a conversation or message no longer
-    exists.
+    `notice` is a sentence for the person if a broken file had to be moved aside, "" otherwise; `is_new` tells whether
+    the file was begun just now, so that no id of an earlier one means the same here. Every method raises NibbleError
+    where the disk or another program is in the way, and GoneError where a conversation or message no longer exists.
     """
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path)
         self.notice = self._database.notice
+        self.is_new = self._database.is_new
 
     def close(self) -> None:
         """Let go of the file."""

@@ -43,7 +43,7 @@ def enable_actions(actions: Actions, models: Models, *, has_message: bool) -> No
     for action in (actions.regenerate, actions.edit_last):
         action.setEnabled(is_idle and answered)
         action.setToolTip(reason_not_to_ask(session.state) or action.text())
-    actions.restart.setEnabled(session.state in RESTARTABLE)
+    actions.restart.setEnabled(session.state in RESTARTABLE or models.engine.is_silent)
     actions.compare.setEnabled(models.model.facts is not None)
     actions.quality.setEnabled(models.model.facts is not None)
     actions.export.setEnabled(bool(models.stats.rows))

@@ -152,6 +152,7 @@ class MainWindow(QMainWindow):
         self._models.course.changed.connect(self.panel.show_course)
         session.failed.connect(self._show_failure)
         self._models.memory.changed.connect(self._show_memory_note)
+        self._models.engine.silence_changed.connect(self._show_silence)
         session.reply_finished.connect(self._models.stats.add)
         self._models.stats.changed.connect(self._enable_actions)
         self._models.stats.failed.connect(self.notice.show_notice)
@@ -350,7 +351,7 @@ class MainWindow(QMainWindow):
         self.composer.set_abilities(can_send=state is ChatState.IDLE, can_stop=state in STOPPABLE)
         self.transcript.show_reasons(reason_not_to_ask(state), reason_not_to_turn(state))
         self._show_empty_state()
-        self.notice.set_engine_down(state is ChatState.FAILED)
+        self.notice.set_engine_down(self._can_restart)
         self._enable_actions()
         if (words := _ANNOUNCED.get(state)) is not None:
             QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, words))
@@ -375,6 +376,17 @@ class MainWindow(QMainWindow):
         self.transcript.memory_note.show_note(note)
         if note is not None:
             QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, f"{note.title} {note.text}"))
+
+    def _show_silence(self, is_silent: bool) -> None:
+        if is_silent:
+            hint = "It may be at something large, or hang. Wait, or restart it: what was written is kept."
+            self.notice.show_notice("The engine has said nothing for a while.", hint)
+        self.notice.set_engine_down(self._can_restart)
+        self._enable_actions()
+
+    @property
+    def _can_restart(self) -> bool:
+        return self._session.state is ChatState.FAILED or self._models.engine.is_silent
 
     def _show_attachments(self) -> None:
         self.composer.show_attachments(self._models.attachments.chips)

@@ -10,6 +10,8 @@ STDERR_CHARACTERS = 20_000
 """How much of the child's stderr is kept for the error dialog."""
 READ_INTERVAL_MS = 40
 """Lines that come sooner after others are read together: to wake up for every token costs more than to read it."""
+MOST_LINE_BYTES = 32 * 1024**2
+"""No line is so long: that of a reply of 128k tokens takes some 2 MB."""
 QUIT_GRACE_S = 3.0
 TERMINATE_GRACE_S = 2.0
 _SIGNALS = {4: "illegal instruction", 6: "aborted", 9: "killed, often for want of memory", 11: "segmentation fault"}
@@ -98,6 +100,8 @@ class ChildProcess(QObject):
             line = bytes(self._process.readLine().data()).decode(errors="replace").strip()
             if line:
                 self.line_received.emit(line)
+        if not self._is_over and not self._fault and self._process.bytesAvailable() > MOST_LINE_BYTES:
+            self.kill(f"{self._name} said something Nibble cannot read: a line that does not end.")
 
     def _read_stderr(self) -> None:
         written = bytes(self._process.readAllStandardError().data())

@@ -15,16 +15,24 @@ from app.engine.protocol import (
     Failed,
     Forget,
     KeepCaches,
+    Loading,
+    Measuring,
+    Prefill,
+    Progress,
     Quit,
     Ready,
     Request,
     SetBudget,
+    Token,
     decode_event,
     encode,
 )
 from app.viewmodels.child_process import QUIT_GRACE_S, TERMINATE_GRACE_S, ChildProcess
 
 _log = logging.getLogger(__name__)
+
+SILENCE_S = 30.0
+"""An engine that owes an answer and says nothing for so long may hang, or be at something large: a person decides."""
 
 
 class EngineClient(QObject):
@@ -40,12 +48,15 @@ class EngineClient(QObject):
     """Every Event after Ready."""
     died = Signal(str, str)
     """Why the process ended unasked, and the last lines of its stderr."""
+    silence_changed = Signal(bool)
+    """The process owes an answer and has said nothing for long, or was heard again, or is gone."""
 
     def __init__(
         self,
         command: Sequence[str],
         parent: QObject | None = None,
         *,
+        silence_s: float = SILENCE_S,
         quit_grace_s: float = QUIT_GRACE_S,
         terminate_grace_s: float = TERMINATE_GRACE_S,
     ) -> None:
@@ -59,11 +70,20 @@ class EngineClient(QObject):
         self._restarting = False
         self._closing = False
         self._numbers = itertools.count(1)
+        self._owed: set[str] = set()
+        self._is_silent = False
+        self._silence = QTimer(self, interval=round(silence_s * 1000), singleShot=True)
+        self._silence.timeout.connect(lambda: self._set_silent(True))
 
     @property
     def is_running(self) -> bool:
         """Whether a process exists, ready or not."""
         return self._child is not None
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the process owes an answer and has said nothing for long."""
+        return self._is_silent
 
     @property
     def machine(self) -> MachineFacts | None:
@@ -109,9 +129,13 @@ class EngineClient(QObject):
 
     def send(self, request: Request) -> None:
         """Write one request to the process."""
-        if self._child is not None and self._child.write(encode(request)):
+        is_sent = self._child is not None and self._child.write(encode(request))
+        if isinstance(request, Cancel | Forget | KeepCaches | SetBudget | Quit):
             return
-        if not isinstance(request, Cancel | Forget | KeepCaches | SetBudget | Quit):
+        if is_sent:
+            self._owed.add(request.request_id)
+            self._silence.start()
+        else:
             failed = Failed(request.request_id, "The engine is not running.", "Restart it, then try again.")
             QTimer.singleShot(0, self, lambda: self.event_received.emit(failed))
 
@@ -129,6 +153,7 @@ class EngineClient(QObject):
         except ProtocolError as error:
             self._give_up(f"The engine said something Nibble cannot read: {error}.")
             return
+        self._note_heard(event)
         if isinstance(event, Ready):
             self._greet(event)
         elif not self._is_ready:
@@ -145,6 +170,20 @@ class EngineClient(QObject):
         self._machine = ready.machine
         self.started_up.emit(ready.machine)
 
+    def _note_heard(self, event: Event) -> None:
+        if not isinstance(event, Ready | Loading | Measuring | Prefill | Progress | Token):
+            self._owed.discard(event.request_id)
+        self._set_silent(False)
+        if self._owed:
+            self._silence.start()
+        else:
+            self._silence.stop()
+
+    def _set_silent(self, is_silent: bool) -> None:
+        if is_silent != self._is_silent:
+            self._is_silent = is_silent
+            self.silence_changed.emit(is_silent)
+
     def _pass_on(self, event: Event) -> None:
         if not self._closing:
             self.event_received.emit(event)
@@ -156,6 +195,9 @@ class EngineClient(QObject):
     def _finish(self, _code: int, reason: str) -> None:
         tail = self.stderr_tail
         self._child = None
+        self._owed.clear()
+        self._silence.stop()
+        self._set_silent(False)
         if self._closing:
             return
         restarting, self._restarting = self._restarting, False

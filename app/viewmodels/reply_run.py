@@ -9,7 +9,7 @@ from app.viewmodels.engine_client import EngineClient
 from app.viewmodels.reply import ChatState, Reply, reading_text, writing_text
 
 PUBLISH_INTERVAL_MS = 100
-"""The transcript hears of new text this often: drawing markdown for every token would be quadratic."""
+"""Store and transcript hear of new text this often: drawing markdown for every token would be quadratic."""
 STOP_PATIENCE_MS = 3000
 """After so long it is said what can be done about an engine that does not stop."""
 DEAF = "Stopping, but the engine does not answer. Chat, Restart Engine ends it; what was written is kept."

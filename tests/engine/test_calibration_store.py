@@ -101,6 +101,19 @@ def test_a_corrupt_file_is_moved_aside(
     assert store.load("a" * 32, "text", 3) is not None
 
 
+def test_the_file_of_a_newer_nibble_is_not_written_over(
+    kept: tuple[CalibrationStore, Calibration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, made = kept
+    content = store.path("a" * 32).read_bytes()
+    monkeypatch.setattr(calibration_store, "VERSION", calibration_store.VERSION - 1)
+    assert store.load("a" * 32, "text", 3) is None
+    store.save("a" * 32, "text", made)
+    (aside,) = store.path("a" * 32).parent.glob("*.newer-*")
+    assert aside.read_bytes() == content
+    assert store.load("a" * 32, "text", 3) is not None
+
+
 def test_the_fingerprint_follows_config_and_weights(tmp_path: Path) -> None:
     first = write_tiny_model(tmp_path / "first")
     same = write_tiny_model(tmp_path / "same")

@@ -2,7 +2,7 @@ import pytest
 
 from app.engine.protocol import Token
 from app.store.store import MessageState
-from app.viewmodels.message_writer import STORE_INTERVAL_MS
+from app.viewmodels.message_writer import RETRY_INTERVAL_MS
 from app.viewmodels.reply import ChatState
 from tests.chat_parts import FIGURES
 
@@ -60,7 +60,7 @@ def test_a_finished_reply_the_store_refuses_is_shown_counted_and_stored_later(re
     ready.session.new_chat()
     ready.session.open(conversation.id)
     assert ready.session.messages[-1].figures == FIGURES, "newer here than in the store"
-    qtbot.wait(STORE_INTERVAL_MS + 100)
+    qtbot.wait(RETRY_INTERVAL_MS + 100)
     assert len(ready.failures) == 1, "told once"
     ready.store.refused = frozenset()
     qtbot.waitUntil(lambda: ready.stored()[-1] == ("assistant", "Once upon a time.", MessageState.COMPLETE))
