@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from app.chat.figures import ModelFacts
 from app.chat.options import GROUP_SIZES, CacheMode
-from app.engine import attention_patch
+from app.engine import attention_patch, template_sandbox
 from app.engine.cache_growth import outlook_of
 from app.engine.cache_plan import CachePlan, make_caches, plan_cache
 from app.engine.calibration import POSITIONS, Calibration, CalibrationStoppedError, calibrate, start
@@ -66,6 +66,7 @@ def open_model(path: Path, progress: Callable[[str], None], calibrating: Calibra
     """
     config = read_config(path)
     attention_patch.install()
+    template_sandbox.install()
     progress("Reading weights")
     model, config = _load_weights(path, config)
     remarks = _prepare_for_cpu(model) if dispatch.backend() == "cpu" else ()

@@ -1,12 +1,12 @@
 """About Nibble: what it is, and what it runs on."""
 
 from PySide6.QtCore import Qt, qVersion
-from PySide6.QtWidgets import QDialog, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QVBoxLayout, QWidget
 
 from app import __version__
 from app.chat.figures import MachineFacts
 from app.ui.close_box import CloseBox
-from app.ui.theme import GAP, WIDE, SubtleLabel, scaled_font
+from app.ui.theme import GAP, WIDE, SubtleLabel, TextLabel, scaled_font
 
 
 class AboutDialog(QDialog):
@@ -17,9 +17,9 @@ class AboutDialog(QDialog):
         self.setObjectName("about_dialog")
         self.setAccessibleName("About Nibble")
         self.setWindowTitle("About Nibble")
-        title = QLabel("Nibble")
+        title = TextLabel("Nibble")
         title.setFont(scaled_font(title.font(), 1.7, bold=True))
-        what = QLabel("A chat for local language models whose KV cache is held and read in int4.")
+        what = TextLabel("A chat for local language models whose KV cache is held and read in int4.")
         what.setWordWrap(True)
         versions = SubtleLabel(versions_text(machine))
         versions.setObjectName("about_versions")

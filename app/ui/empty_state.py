@@ -1,10 +1,10 @@
 """What stands where a conversation will be: what to do next."""
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from app.ui.controls import SignButton
-from app.ui.theme import GAP, WIDE, SubtleLabel, scaled_font
+from app.ui.theme import GAP, WIDE, SubtleLabel, TextLabel, scaled_font
 from app.viewmodels.reply import ChatState
 
 SUGGESTIONS = (
@@ -33,7 +33,7 @@ class EmptyState(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("empty_state")
-        self._title = QLabel()
+        self._title = TextLabel()
         self._title.setObjectName("empty_title")
         self._title.setFont(scaled_font(self._title.font(), 1.7, bold=True))
         self._text = SubtleLabel()

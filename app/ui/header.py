@@ -10,6 +10,7 @@ from app.chat.options import ChatOptions
 from app.ui.controls import CacheSwitch, SignButton, rounded
 from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, mix
 from app.viewmodels.open_model import OpenModel
+from app.viewmodels.plain_tooltip import plain_tooltip
 from app.viewmodels.settings_model import SettingsModel
 
 STARTER_TEXT = (
@@ -55,7 +56,7 @@ class ModelPicker(SignButton):
         recent = self._settings.settings.recent_model_paths
         for path in ("", *recent):
             action = self._menu.addAction("Starter (27.8M parameters)" if not path else Path(path).name)
-            action.setToolTip(path)
+            action.setToolTip(plain_tooltip(path))
             action.setCheckable(True)
             action.setChecked(path == self._model.path)
             action.triggered.connect(lambda _=False, p=path: self.model_chosen.emit(p))
@@ -70,7 +71,7 @@ class ModelPicker(SignButton):
         self.setAccessibleName(f"Model: {title}")
         facts = self._model.facts
         lines = [] if facts is None else [f"{facts.name}, {facts.architecture}", facts.path, *facts.remarks]
-        self.setToolTip("\n".join(lines) or "Choose a model")
+        self.setToolTip(plain_tooltip("\n".join(lines)) or "Choose a model")
 
 
 class Header(QWidget):

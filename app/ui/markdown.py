@@ -58,7 +58,12 @@ class CodeBlock:
 
 def write_markdown(document: QTextDocument, text: str, palette: QPalette) -> list[CodeBlock]:
     """Replace the document by `text`, read as markdown; return its code blocks."""
+    # One edit: were images still there when the document is laid out, Qt would open the files that they name.
+    cursor = QTextCursor(document)
+    cursor.beginEditBlock()
     document.setMarkdown(text, FEATURES)
+    _replace_images(document, 0)
+    cursor.endEditBlock()
     return _dress(document, document.begin(), palette)
 
 
@@ -74,6 +79,7 @@ def append_markdown(document: QTextDocument, text: str, palette: QPalette) -> li
     cursor.setPosition(end + len(_STAND_IN), QTextCursor.MoveMode.KeepAnchor)
     cursor.removeSelectedText()
     cursor.setBlockFormat(form)  # an empty block, as behind a table, has taken that of the other
+    _replace_images(document, first)
     cursor.endEditBlock()
     return _dress(document, document.findBlockByNumber(first), palette)
 
@@ -93,7 +99,6 @@ def _dress(document: QTextDocument, first: QTextBlock, palette: QPalette) -> lis
     start = first.blockNumber()
     cursor = QTextCursor(document)
     cursor.beginEditBlock()
-    _replace_images(document, start)
     _style_blocks(document, start, palette)
     for frame in document.rootFrame().childFrames():
         if isinstance(frame, QTextTable) and frame.firstPosition() >= document.findBlockByNumber(start).position():
@@ -247,9 +252,10 @@ def _colour_code(document: QTextDocument, code: CodeBlock, palette: QPalette) ->
                 ranges.setdefault(number, []).append(one)
             column += _utf16_length(part)
     for number, formats in ranges.items():
-        block = document.findBlockByNumber(number)
-        block.layout().setFormats(formats)
-        document.markContentsDirty(block.position(), block.length())
+        document.findBlockByNumber(number).layout().setFormats(formats)
+    # At once: every call for itself lays out what follows.
+    first, last = document.findBlockByNumber(code.first), document.findBlockByNumber(code.last)
+    document.markContentsDirty(first.position(), last.position() + last.length() - first.position())
 
 
 def _token_format(kind: object, palette: QPalette) -> QTextCharFormat | None:

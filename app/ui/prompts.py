@@ -8,6 +8,7 @@ from PySide6.QtWidgets import (
     QDialog,
     QFileDialog,
     QInputDialog,
+    QLabel,
     QLineEdit,
     QMessageBox,
     QPlainTextEdit,
@@ -104,6 +105,8 @@ def confirm(parent: QWidget, name: str, question: str, explanation: str, verb: s
     dialog.setTextFormat(Qt.TextFormat.PlainText)
     dialog.setText(question)
     dialog.setInformativeText(explanation)
+    for label in dialog.findChildren(QLabel):  # setTextFormat speaks of the first text alone
+        label.setTextFormat(Qt.TextFormat.PlainText)
     yes = dialog.addButton(verb, QMessageBox.ButtonRole.AcceptRole)
     yes.setObjectName(f"{name}_yes")
     no = dialog.addButton(QMessageBox.StandardButton.Cancel)

@@ -2,10 +2,10 @@
 
 from PySide6.QtCore import QEvent
 from PySide6.QtGui import QTextCharFormat, QTextCursor
-from PySide6.QtWidgets import QLabel, QPlainTextEdit, QTextEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QPlainTextEdit, QTextEdit, QVBoxLayout, QWidget
 
 from app.chat.options import CacheMode
-from app.ui.theme import TIGHT, SubtleLabel, marked, scaled_font
+from app.ui.theme import TIGHT, SubtleLabel, TextLabel, marked, scaled_font
 
 
 class ReplyColumn(QWidget):
@@ -15,7 +15,7 @@ class ReplyColumn(QWidget):
         super().__init__(parent)
         self.setObjectName(f"compare_{mode}")
         self.setAccessibleName(f"Reply with an {mode} cache")
-        heading = QLabel(f"{mode}")
+        heading = TextLabel(f"{mode}")
         heading.setFont(scaled_font(heading.font(), 1.15, bold=True))
         self._caption = SubtleLabel(factor=0.92)
         self._caption.setObjectName(f"compare_{mode}_caption")
