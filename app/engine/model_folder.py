@@ -19,6 +19,7 @@ from app.engine.cache_growth import outlook_of
 from app.engine.cache_plan import CachePlan, make_caches, plan_cache
 from app.engine.calibration import POSITIONS, Calibration, CalibrationStoppedError, calibrate, start
 from app.engine.calibration_store import CalibrationStore, fingerprint
+from app.engine.folder_check import check_files, check_weights
 from app.engine.machine import machine_facts
 from app.errors import NibbleError
 from app.resources import calibration_text_path
@@ -29,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "*.tiktoken", "vocab.json", "vocab.txt")
 _DEFAULT_CONTEXT_TOKENS = 4096
+_NOTHING_ELSE = {"trust_remote_code": False, "local_files_only": True}
+"""For transformers, which else asks on stdin whether to run code that comes with a tokenizer: stdin is the protocol."""
 _CONTEXT_KEYS = ("max_position_embeddings", "max_seq_len", "n_positions", "seq_length", "model_max_length")
 
 
@@ -65,6 +68,7 @@ def open_model(path: Path, progress: Callable[[str], None], calibrating: Calibra
     Nothing of the folder is run: a model that brings Python code of its own is refused. Raises NibbleError.
     """
     config = read_config(path)
+    check_weights(path, config)
     attention_patch.install()
     template_sandbox.install()
     progress("Reading weights")
@@ -73,12 +77,67 @@ def open_model(path: Path, progress: Callable[[str], None], calibrating: Calibra
     progress("Reading the tokenizer")
     transformers_logging.set_verbosity_error()  # it warns of long texts; the engine refuses them with its own sentence
     try:
-        tokenizer = load_tokenizer(path, eos_token_ids=config.get("eos_token_id"))
+        tokenizer = load_tokenizer(path, dict(_NOTHING_ELSE), eos_token_ids=config.get("eos_token_id"))
     except Exception as error:
         raise NibbleError(
             f"The tokenizer in {path} cannot be read: {_short(error)}",
             "Fetch tokenizer.json and tokenizer_config.json of this model again.",
         ) from error
+    try:
+        return _tried(path, config, model, tokenizer, remarks, progress, calibrating)
+    except NibbleError:
+        raise
+    except Exception as error:
+        _log.warning("a model that was read does not run", exc_info=True)
+        raise NibbleError(
+            f"The model in {path} was read but does not run: {_short(error)}",
+            "Its config.json may be damaged: fetch this model again.",
+        ) from error
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a model folder's config.json after looking for what else must be there. Raises NibbleError."""
+    if not path.is_dir():
+        raise NibbleError(f"There is no folder {path}.", "Choose a folder that holds a model in mlx-lm's format.")
+    file = path / "config.json"
+    if not file.is_file():
+        raise NibbleError(
+            f"{path} holds no config.json, so it is no model folder.",
+            "Choose the folder that holds config.json and the .safetensors files.",
+        )
+    check_files(path)
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise NibbleError(f"{file} cannot be read: {_short(error)}", "Fetch this model again.") from error
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise NibbleError(f"{file} names no model_type.", "Fetch this model again.")
+    if config.get("model_file") is not None:
+        raise NibbleError(
+            f"{path} wants to run Python code of its own ({config['model_file']}), which Nibble never does.",
+            "Choose a model of an architecture that mlx-lm knows.",
+        )
+    if not any(path.glob("model*.safetensors")):
+        raise NibbleError(
+            f"{path} holds no weights (model*.safetensors).", "Finish the download, or choose another folder."
+        )
+    if not any(any(path.glob(name)) for name in _TOKENIZER_FILES):
+        raise NibbleError(
+            f"{path} holds no tokenizer (tokenizer.json).", "Finish the download, or choose another folder."
+        )
+    return config
+
+
+def _tried(
+    path: Path,
+    config: dict[str, Any],
+    model: Any,
+    tokenizer: Any,
+    remarks: tuple[str, ...],
+    progress: Callable[[str], None],
+    calibrating: Calibrating | None,
+) -> OpenModel:
+    """Plan the caches, calibrate and run a few tokens."""
     progress("Trying the int4 cache")
     plan = plan_cache(model)
     positions = min(POSITIONS, _context_limit(config))
@@ -108,38 +167,6 @@ def open_model(path: Path, progress: Callable[[str], None], calibrating: Calibra
     return OpenModel(model, tokenizer, facts, plan, calibration)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Return a model folder's config.json after looking for what else must be there. Raises NibbleError."""
-    if not path.is_dir():
-        raise NibbleError(f"There is no folder {path}.", "Choose a folder that holds a model in mlx-lm's format.")
-    file = path / "config.json"
-    if not file.is_file():
-        raise NibbleError(
-            f"{path} holds no config.json, so it is no model folder.",
-            "Choose the folder that holds config.json and the .safetensors files.",
-        )
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise NibbleError(f"{file} cannot be read: {_short(error)}", "Fetch this model again.") from error
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise NibbleError(f"{file} names no model_type.", "Fetch this model again.")
-    if config.get("model_file") is not None:
-        raise NibbleError(
-            f"{path} wants to run Python code of its own ({config['model_file']}), which Nibble never does.",
-            "Choose a model of an architecture that mlx-lm knows.",
-        )
-    if not any(path.glob("model*.safetensors")):
-        raise NibbleError(
-            f"{path} holds no weights (model*.safetensors).", "Finish the download, or choose another folder."
-        )
-    if not any(any(path.glob(name)) for name in _TOKENIZER_FILES):
-        raise NibbleError(
-            f"{path} holds no tokenizer (tokenizer.json).", "Finish the download, or choose another folder."
-        )
-    return config
-
-
 def _load_weights(path: Path, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     try:
         model, config = load_model(path)
@@ -151,15 +178,15 @@ def _load_weights(path: Path, config: dict[str, Any]) -> tuple[Any, dict[str, An
         raise NibbleError(
             f"The weights in {path} do not fit its config.json: {_short(error)}", "Fetch this model again."
         ) from error
-    except (TypeError, KeyError, AttributeError) as error:
-        raise NibbleError(
-            f"The config.json in {path} does not describe a {config['model_type']!r} model: {_short(error)}",
-            "Fetch this model again.",
-        ) from error
     except (RuntimeError, OSError) as error:
         raise NibbleError(
             f"The weights in {path} cannot be read: {_short(error)}",
             "A file may be cut short or missing: fetch this model again.",
+        ) from error
+    except Exception as error:  # a config is anybody's, and an architecture takes it as it is
+        raise NibbleError(
+            f"The config.json in {path} does not describe a {config['model_type']!r} model: {_short(error)}",
+            "Fetch this model again.",
         ) from error
     return model, config
 

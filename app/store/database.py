@@ -1,5 +1,6 @@
 """One connection to the SQLite file: opened, brought up to date, and with errors a person can read."""
 
+import functools
 import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -90,6 +91,8 @@ class Database:
 def _opened(path: Path) -> sqlite3.Connection:
     """Connect. Raises sqlite3.OperationalError where the file is out of reach, DatabaseError where it is broken."""
     connection = sqlite3.connect(path, isolation_level=None)
+    # One text that is spoiled must not hide the others; SQLite itself does not look at what it keeps.
+    connection.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
     try:
         # Before anything is written: a newer or a broken file is left as it is.
         if version_of(connection) > VERSION:
@@ -101,12 +104,16 @@ def _opened(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         # SQLite's own lower() and LIKE know ASCII only.
-        connection.create_function("folded", 1, str.casefold, deterministic=True)
+        connection.create_function("folded", 1, _folded, deterministic=True)
         migrate(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _folded(value: Any) -> str:
+    return value.casefold() if isinstance(value, str) else ""
 
 
 def _moved_aside(path: Path) -> Path:
