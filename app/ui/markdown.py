@@ -28,6 +28,8 @@ FEATURES = QTextDocument.MarkdownFeature(
     QTextDocument.MarkdownFeature.MarkdownDialectGitHub.value | QTextDocument.MarkdownFeature.MarkdownNoHTML.value
 )
 CODE_PADDING = 10
+MOST_COLOURED_CHARACTERS = 20_000
+"""Longer code stays in one colour: some lexers take seconds for it."""
 _STAND_IN = "x"
 LINE_HEIGHT_PERCENT = 122.0
 _HUES = {
@@ -233,8 +235,9 @@ def _code_blocks(document: QTextDocument, start: int) -> list[CodeBlock]:
 
 def _colour_code(document: QTextDocument, code: CodeBlock, palette: QPalette) -> None:
     """Draw a code block in the colours of its language, where that is known."""
+    named = bool(code.language) and len(code.text) <= MOST_COLOURED_CHARACTERS
     try:
-        lexer = get_lexer_by_name(code.language, stripnl=False, ensurenl=False) if code.language else None
+        lexer = get_lexer_by_name(code.language, stripnl=False, ensurenl=False) if named else None
     except ClassNotFound:
         lexer = None
     if lexer is None:

@@ -57,5 +57,8 @@ def _group(day: date, today: date) -> tuple[str, date]:
 
 
 def _moment(written_at: str) -> datetime:
-    moment = datetime.fromisoformat(written_at)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone()
+    try:
+        moment = datetime.fromisoformat(written_at)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone()
+    except (ValueError, OverflowError):  # spoiled, or at an end of the calendar, where no zone's time exists
+        return datetime(1970, 1, 1, tzinfo=UTC)
