@@ -1,5 +1,6 @@
 """Markdown into a styled QTextDocument: code in colours, tables with lines, never raw HTML, never a fetched image."""
 
+import time
 from dataclasses import dataclass
 
 from pygments.lexers import get_lexer_by_name
@@ -29,7 +30,8 @@ FEATURES = QTextDocument.MarkdownFeature(
 )
 CODE_PADDING = 10
 MOST_COLOURED_CHARACTERS = 20_000
-"""Longer code stays in one colour: some lexers take seconds for it."""
+MOST_COLOURING_S = 0.25
+"""Longer code stays in one colour, and so does what a lexer has not come to in time: some take minutes."""
 _STAND_IN = "x"
 LINE_HEIGHT_PERCENT = 122.0
 _HUES = {
@@ -244,7 +246,10 @@ def _colour_code(document: QTextDocument, code: CodeBlock, palette: QPalette) ->
         return
     ranges: dict[int, list[QTextLayout.FormatRange]] = {}
     number, column = code.first, 0
+    end_s = time.thread_time() + MOST_COLOURING_S
     for kind, value in lexer.get_tokens(code.text):
+        if time.thread_time() > end_s:
+            break
         form = _token_format(kind, palette)
         for i, part in enumerate(value.split("\n")):
             if i:
