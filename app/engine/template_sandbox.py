@@ -8,6 +8,7 @@ template that fills the memory bit by bit ends the engine's process at worst, wh
 import functools
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -80,12 +81,15 @@ def time_limit(limit_s: float = TIME_LIMIT_S) -> Iterator[None]:
         raise TemplateTimeError
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    waiting_s, interval_s = signal.setitimer(signal.ITIMER_REAL, limit_s)
+    begun_s = time.monotonic()
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        if waiting_s:  # somebody else's alarm
+            signal.setitimer(signal.ITIMER_REAL, max(0.001, waiting_s - time.monotonic() + begun_s), interval_s)
 
 
 def _bounded(called: Callable[..., Any]) -> Callable[..., Any]:

@@ -29,6 +29,14 @@ FEATURES = QTextDocument.MarkdownFeature(
     QTextDocument.MarkdownFeature.MarkdownDialectGitHub.value | QTextDocument.MarkdownFeature.MarkdownNoHTML.value
 )
 CODE_PADDING = 10
+_LANGUAGES = """
+asm bash c c# c++ clojure cmake console cpp cs csharp css dart diff docker dockerfile elixir erlang f# fortran fsharp go
+graphql haskell hs html ini java javascript js json jsx julia kotlin latex lisp lua make makefile markdown matlab md
+nasm nix objc objective-c ocaml perl php pl powershell protobuf ps1 py python python3 r rb ruby rs rust scala scss sh
+shell sql swift tex toml ts tsx typescript vim xml yaml yml zig zsh
+"""
+LANGUAGES = frozenset(_LANGUAGES.split())
+"""Those that are coloured. Of Pygments' other hundreds some take minutes for a line; these have been tried."""
 MOST_COLOURED_CHARACTERS = 20_000
 MOST_COLOURING_S = 0.25
 """Longer code stays in one colour, and so does what a lexer has not come to in time: some take minutes."""
@@ -237,7 +245,7 @@ def _code_blocks(document: QTextDocument, start: int) -> list[CodeBlock]:
 
 def _colour_code(document: QTextDocument, code: CodeBlock, palette: QPalette) -> None:
     """Draw a code block in the colours of its language, where that is known."""
-    named = bool(code.language) and len(code.text) <= MOST_COLOURED_CHARACTERS
+    named = code.language.lower() in LANGUAGES and len(code.text) <= MOST_COLOURED_CHARACTERS
     try:
         lexer = get_lexer_by_name(code.language, stripnl=False, ensurenl=False) if named else None
     except ClassNotFound:

@@ -88,6 +88,8 @@ def ask_title(parent: QWidget, title: str, then: Callable[[str], None]) -> None:
     dialog.setTextValue(title)
     dialog.setOkButtonText("Rename")
     dialog.textValueSelected.connect(then)
+    for label in dialog.findChildren(QLabel):
+        label.setTextFormat(Qt.TextFormat.PlainText)
     # Qt makes these parts; they are named as all controls are.
     for line in dialog.findChildren(QLineEdit):
         line.setObjectName("rename_title")

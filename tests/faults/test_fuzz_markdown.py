@@ -5,14 +5,16 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pygments.lexers import find_lexer_class_by_name
 from PySide6.QtCore import QUrl
-from PySide6.QtGui import Qt, QTextDocument
+from PySide6.QtGui import QPalette, Qt, QTextDocument
 from PySide6.QtWidgets import QDialog
 
 from app.chat.figures import ModelFacts
 from app.chat.message import Message, Role
 from app.store.store import MessageState, StoredMessage
 from app.ui import commands
+from app.ui.markdown import LANGUAGES, MOST_COLOURED_CHARACTERS, write_markdown
 from app.ui.message_text import MessageText
 from app.ui.message_view import MessageView
 from app.ui.reply_column import ReplyColumn
@@ -217,6 +219,30 @@ def test_what_turns_text_round_or_cannot_be_seen_is_made_visible(text):
     text.show_markdown("`rm \u202efdp.exe`\0\x1b")
     assert text.toPlainText() == "rm \ufffdfdp.exe\ufffd\ufffd"
     assert visible("שלום \u200f tab\t") == "שלום \u200f tab\t", "languages written from right to left need no override"
+
+
+REPEATED = st.one_of(
+    st.sampled_from(
+        ["(", "[", "{", '"', "'", "\\", "<", "<!--", "/*", "#", "$", "${", "`", "q{", "%", "=", "a:", "a.", "a("]
+    ),
+    st.sampled_from(
+        [" ", "\t", "\n ", "\n\t", '"\\', "{{", "{%", "--", "a ", "<a ", "a=", "é", "0x", "''", "@", ":", "~"]
+    ),
+    st.text(min_size=1, max_size=4),
+)
+
+
+@fuzz(10)
+@given(language=st.sampled_from(sorted(LANGUAGES)), parts=st.lists(REPEATED, min_size=1, max_size=2))
+def test_no_lexer_takes_long(qapp, language, parts):
+    code = "".join(parts) * (MOST_COLOURED_CHARACTERS // len("".join(parts)))
+    with soon():
+        write_markdown(QTextDocument(), f"~~~~~~~{language}\n{visible(code)}\n~~~~~~~", QPalette())
+
+
+def test_every_language_has_a_lexer():
+    for language in LANGUAGES:
+        find_lexer_class_by_name(language)
 
 
 REFUSED = [
