@@ -38,6 +38,7 @@ shell sql swift tex toml ts tsx typescript vim xml yaml yml zig zsh
 LANGUAGES = frozenset(_LANGUAGES.split())
 """Those that are coloured. Of Pygments' other hundreds some take minutes for a line; these have been tried."""
 MOST_COLOURED_CHARACTERS = 20_000
+MOST_COLOURED_LINE = 1_000
 MOST_COLOURING_S = 0.25
 """Longer code stays in one colour, and so does what a lexer has not come to in time: some take minutes."""
 _STAND_IN = "x"
@@ -245,9 +246,8 @@ def _code_blocks(document: QTextDocument, start: int) -> list[CodeBlock]:
 
 def _colour_code(document: QTextDocument, code: CodeBlock, palette: QPalette) -> None:
     """Draw a code block in the colours of its language, where that is known."""
-    named = code.language.lower() in LANGUAGES and len(code.text) <= MOST_COLOURED_CHARACTERS
     try:
-        lexer = get_lexer_by_name(code.language, stripnl=False, ensurenl=False) if named else None
+        lexer = get_lexer_by_name(code.language, stripnl=False, ensurenl=False) if _is_coloured(code) else None
     except ClassNotFound:
         lexer = None
     if lexer is None:
@@ -272,6 +272,14 @@ def _colour_code(document: QTextDocument, code: CodeBlock, palette: QPalette) ->
     # At once: every call for itself lays out what follows.
     first, last = document.findBlockByNumber(code.first), document.findBlockByNumber(code.last)
     document.markContentsDirty(first.position(), last.position() + last.length() - first.position())
+
+
+def _is_coloured(code: CodeBlock) -> bool:
+    return (
+        code.language.lower() in LANGUAGES
+        and len(code.text) <= MOST_COLOURED_CHARACTERS
+        and all(len(line) <= MOST_COLOURED_LINE for line in code.text.split("\n"))
+    )
 
 
 def _token_format(kind: object, palette: QPalette) -> QTextCharFormat | None:
