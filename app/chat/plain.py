@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import sys
+import math
 import types
 import typing
 from collections.abc import Hashable
@@ -51,9 +51,12 @@ def from_plain(hint: Any, value: Any, where: str = "value") -> Any:
         raise PlainError(f"{where}: the number is too large")
     if hint is float:
         # JSON has neither infinity nor NaN, but Python reads 1e999 as one, and integers of any length.
-        if not abs(value) <= sys.float_info.max:
-            raise PlainError(f"{where}: the number is too large")
-        return float(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise PlainError(f"{where}: expected a finite number, got {value}")
+        try:
+            return float(value)
+        except OverflowError:
+            raise PlainError(f"{where}: the number is too large") from None
     return value
 
 
