@@ -11,7 +11,7 @@ from PySide6.QtGui import QPalette, Qt, QTextDocument
 from PySide6.QtWidgets import QDialog
 
 from app.chat.figures import ModelFacts
-from app.chat.message import Message, Role
+from app.chat.message import Message, Role, title_from
 from app.store.store import MessageState, StoredMessage
 from app.ui import commands
 from app.ui.markdown import LANGUAGES, MOST_COLOURED_CHARACTERS, MOST_COLOURED_LINE, write_markdown
@@ -186,6 +186,29 @@ def test_a_comparison_shows_them_as_well(qtbot, qapp, name):
     column.show()
     with soon():
         column.set_text(WORST[name])
+        qapp.processEvents()
+
+
+SAID = {
+    "one word": "x" * 1_000_000,
+    "files": "File `a`:\n\n```\n" * 60_000,
+    "files with longer fences": "".join(f"File `a`:\n\n{'`' * (3 + i)}\n" for i in range(1000)),
+    "thoughts": "<think>" * 100_000,
+    "ends of thoughts": "\n</think>" * 100_000,
+    "blanks": (" " * 1000 + "\n") * 1000,
+    "beginnings of definitions": "[a\n" * 300_000,
+}
+
+
+@pytest.mark.parametrize("role", [Role.USER, Role.ASSISTANT])
+@pytest.mark.parametrize("name", SAID)
+def test_the_worst_messages_take_no_time(qtbot, qapp, name, role):
+    with soon():
+        title_from(SAID[name])
+        view = MessageView(StoredMessage(1, Message(role, SAID[name]), MessageState.COMPLETE, None))
+        qtbot.addWidget(view)
+        view.resize(600, 400)
+        view.show()
         qapp.processEvents()
 
 
