@@ -20,6 +20,7 @@ from transformers.utils import chat_template_utils
 
 TIME_LIMIT_S = 1.5
 """For one conversation; the templates of real models take milliseconds."""
+_AGAIN_S, _TRIES = 0.1, 20
 LARGEST_COUNT = 100_000
 """Of repetitions, padding and the like; jinja2 has the same limit for `range`."""
 LARGEST_EXPONENT = 64
@@ -76,12 +77,18 @@ def install() -> None:
 @contextmanager
 def time_limit(limit_s: float = TIME_LIMIT_S) -> Iterator[None]:
     """Raise TemplateTimeError in what runs inside once `limit_s` has passed. For the main thread."""
+    tries = 0
 
     def stop(*_: Any) -> None:
+        # More than once: Python drops what is raised in a destructor or a callback of its garbage collection.
+        nonlocal tries
+        tries += 1
+        if tries >= _TRIES:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         raise TemplateTimeError
 
     before = signal.signal(signal.SIGALRM, stop)
-    waiting_s, interval_s = signal.setitimer(signal.ITIMER_REAL, limit_s)
+    waiting_s, interval_s = signal.setitimer(signal.ITIMER_REAL, limit_s, _AGAIN_S)
     begun_s = time.monotonic()
     try:
         yield

@@ -443,10 +443,29 @@ JINJA = st.sampled_from(
 )
 
 
+# The alarm may fall into hypothesis's own callback of the garbage collection, where Python drops it; it comes again.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @fuzz(120)
 @given(st.lists(JINJA, max_size=25).map("".join))
 def test_any_template_is_rendered_or_refused(tokenizer, template):
     rendered(tokenizer, template)
+
+
+class SlowToGo:
+    def __del__(self):
+        end = time.monotonic() + 0.1
+        while time.monotonic() < end:
+            pass
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_alarm_that_python_drops_comes_again():
+    dropped = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", dropped.append)
+        with pytest.raises(template_sandbox.TemplateTimeError), template_sandbox.time_limit(0.05):
+            time.sleep(10 + bool(SlowToGo()))  # which is gone at once
+    assert len(dropped) == 1
 
 
 def test_the_alarm_of_another_is_left_alone():
