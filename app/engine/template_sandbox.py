@@ -31,7 +31,7 @@ _WIDE = re.compile(r"[%{][^%{}\s]*\d{6}")
 
 
 class TemplateTimeError(Exception):
-    """The template ran longer than it may."""
+    """The template runs longer, or writes more, than it may."""
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
@@ -85,7 +85,7 @@ def time_limit(limit_s: float = TIME_LIMIT_S) -> Iterator[None]:
         tries += 1
         if tries >= _TRIES:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        raise TemplateTimeError
+        raise TemplateTimeError(f"it runs longer than {limit_s:g} s")
 
     before = signal.signal(signal.SIGALRM, stop)
     waiting_s, interval_s = signal.setitimer(signal.ITIMER_REAL, limit_s, _AGAIN_S)
