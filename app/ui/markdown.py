@@ -31,7 +31,7 @@ FEATURES = QTextDocument.MarkdownFeature(
 CODE_PADDING = 10
 _LANGUAGES = """
 asm bash c c# c++ clojure cmake console cpp cs csharp css dart diff docker dockerfile elixir erlang f# fortran fsharp go
-graphql haskell hs html ini java javascript js json jsx julia kotlin latex lisp lua make makefile markdown matlab md
+graphql haskell hs html ini java javascript js json jsx julia kotlin latex lisp lua make makefile markdown md
 nasm nix objc objective-c ocaml perl php pl powershell protobuf ps1 py python python3 r rb ruby rs rust scala scss sh
 shell sql swift tex toml ts tsx typescript vim xml yaml yml zig zsh
 """
