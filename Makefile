@@ -9,7 +9,7 @@ IS_MAC := $(filter Darwin,$(shell uname -s))
 PROGRAM := $(if $(IS_MAC),dist/Nibble.app/Contents/MacOS/Nibble,dist/Nibble/Nibble)
 
 .PHONY: run test soak lint format screenshots bundle bundle-test dmg certificate notarize release-notes release kernels-check \
-	system-packages lint-workflows mac-wheels licences icon clean
+	system-packages lint-workflows mac-wheels licences icon lock audit clean
 
 run: $(READY)
 	$(BIN)/python -m app
@@ -17,9 +17,12 @@ run: $(READY)
 test: lint
 	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-# The long versions of tests/faults/: see docs/reliability.md.
+# The long versions of tests/faults/, some thousand new inputs for every fuzzer, and a day's worth of chat: hours in all;
+# see docs/reliability.md.
 soak: $(READY)
 	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest -m soak -s --timeout 7200
+	NIBBLE_FUZZ=50 QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest tests/faults -k fuzz --timeout 7200
+	$(BIN)/python -m tests.soak
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -95,10 +98,25 @@ licences: mac-wheels
 icon: $(READY)
 	QT_QPA_PLATFORM=offscreen $(BIN)/python -m tests.mac.icon
 
-$(READY): pyproject.toml constraints.txt
+# Both need the network. The first renews the hashes of what constraints.txt names, for every platform; the second asks
+# which of it has known vulnerabilities, and fails where it gets no answer.
+lock:
+	$(PYTHON) -m venv --clear build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	build/lock/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --all-extras \
+		--constraints constraints.txt --output-file requirements.lock pyproject.toml
+
+audit:
+	$(PYTHON) -m venv --clear build/audit
+	build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	build/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off --requirement requirements.lock
+
+# Nothing is installed but what has the hash that requirements.lock names; Nibble itself is built by what is there then.
+$(READY): pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "Nibble needs Python 3.11, 3.12 or 3.13; this is %d.%d. Say which with: make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,build]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $(READY)
 
 clean:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from app import __version__
 from app.chat.options import GROUP_SIZES, Sampling
+from app.paths import keep_private
 
 _PROCESSES = ("prompt", "prompt_file", "self_test", "quality", "engine", "download", "token")
 _QUALITY_OPTIONS = ("text", "windows", "context", "csv", "json")
@@ -20,6 +21,7 @@ _QUALITY_OPTIONS = ("text", "windows", "context", "csv", "json")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the process that the arguments ask for; return its exit code."""
+    keep_private()
     multiprocessing.freeze_support()  # in the frozen app, multiprocessing's own children start here too
     parser = command_line()
     arguments = parser.parse_args(argv)

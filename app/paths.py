@@ -1,6 +1,7 @@
 """Where Nibble keeps its files, and how they are written: whole or not at all, and nothing unreadable is deleted."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,8 +73,18 @@ class Paths:
         return self.logs / "fault.txt"
 
 
+def keep_private() -> None:
+    """Let nobody else read what this process and its children make, whatever they were started with.
+
+    That goes for exports too: who gets them is for their owner to say.
+    """
+    os.umask(0o077)
+
+
 def default_paths() -> Paths:
     """Return the folders of this system, made if need be; all under `NIBBLE_HOME` where that is set.
+
+    They are closed to other users of the machine, and so is what lies in them.
 
     Raises NibbleError where a folder cannot be made.
     """
@@ -133,3 +144,7 @@ def _make_private(folder: Path) -> None:
             f"The folder {folder} could not be made: {error.strerror or error}.",
             f"Check that you may write there, or set {HOME_VARIABLE} to another folder.",
         ) from error
+    with suppress(OSError):  # another's folder, or a file system that knows no owners
+        for path in (folder, *folder.iterdir()):
+            if not path.is_symlink() and path.stat().st_mode & 0o077:
+                path.chmod(0o700 if path.is_dir() else 0o600)

@@ -9,6 +9,9 @@ _BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
+MOST_FILES = 100
+"""Each has controls of its own in the window, and a text that was pasted may look like any number of files."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
@@ -43,6 +46,8 @@ def with_attachments(text: str, attachments: Sequence[Attachment]) -> str:
 
 
 def attached_in(text: str) -> Attached:
-    """Take a message apart again."""
+    """Take a message apart again; one with more than `MOST_FILES` is left whole."""
     files = tuple(Attachment(found["name"], found["text"]) for found in _BLOCK.finditer(text))
+    if len(files) > MOST_FILES:
+        return Attached(text, ())
     return Attached(_BLOCK.sub("", text).strip() if files else text, files)

@@ -2,11 +2,15 @@
 
 import dataclasses
 import functools
+import math
 import types
 import typing
 from collections.abc import Hashable
 from enum import Enum
 from typing import Any
+
+_NUMBERS = 2**63
+"""No figure of ours needs more bits, and Qt and SQLite have no more."""
 
 
 class PlainError(ValueError):
@@ -41,13 +45,18 @@ def from_plain(hint: Any, value: Any, where: str = "value") -> Any:
             return hint(value)
         except ValueError:
             raise PlainError(f"{where}: {value!r} is none of {[m.value for m in hint]}") from None
-    if hint is float and type(value) is int:
+    if type(value) is not hint and not (hint is float and type(value) is int):
+        raise PlainError(f"{where}: expected {hint.__name__}, got {type(value).__name__}")
+    if hint is int and not -_NUMBERS <= value < _NUMBERS:
+        raise PlainError(f"{where}: the number is too large")
+    if hint is float:
+        # JSON has neither infinity nor NaN, but Python reads 1e999 as one, and integers of any length.
+        if isinstance(value, float) and not math.isfinite(value):
+            raise PlainError(f"{where}: expected a finite number, got {value}")
         try:
             return float(value)
         except OverflowError:
             raise PlainError(f"{where}: the number is too large") from None
-    if type(value) is not hint:
-        raise PlainError(f"{where}: expected {hint.__name__}, got {type(value).__name__}")
     return value
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from app.engine.folder_check import check_files
 from app.errors import NibbleError
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "*.tiktoken", "vocab.json", "vocab.txt")
@@ -28,6 +29,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise _not_a_folder(path)
     if not path.is_dir():
         raise NibbleError(f"There is no folder {path}.", "Choose a folder that holds a model in mlx-lm's format.")
+    check_files(path)
     config = _config(path)
     _check_weights(path)
     if not any(any(path.glob(name)) for name in _TOKENIZER_FILES):
@@ -61,7 +63,7 @@ def _config(path: Path) -> dict[str, Any]:
         )
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise NibbleError(f"{file} cannot be read: {short(error)}", _FETCH_AGAIN) from error
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise NibbleError(f"{file} names no model_type.", _FETCH_AGAIN)

@@ -19,12 +19,13 @@ from transformers.utils import logging as transformers_logging
 from app.chat.figures import ModelFacts
 from app.chat.model_name import model_name
 from app.chat.options import GROUP_SIZES, CacheMode
-from app.engine import attention_patch
+from app.engine import attention_patch, template_sandbox
 from app.engine.cache_growth import outlook_of
 from app.engine.cache_plan import CachePlan, make_caches, plan_cache
 from app.engine.calibration import POSITIONS, Calibration, CalibrationStoppedError, calibrate, start
 from app.engine.calibration_store import CalibrationStore, fingerprint
 from app.engine.fit import expanded_bytes, has_half_scales, with_work
+from app.engine.folder_check import check_weights
 from app.engine.model_files import read_config, short
 from app.engine.prompt import template_fault
 from app.errors import NibbleError
@@ -83,7 +84,9 @@ def open_model(path: Path, progress: Callable[[str], None], calibrating: Calibra
     Nothing of the folder is run: a model that brings Python code of its own is refused. Raises NibbleError.
     """
     config = read_config(path)
+    check_weights(path, config)
     attention_patch.install()
+    template_sandbox.install()
     progress("Reading weights")
     model, config = load_weights(path, config)
     remarks = _prepare_for_cpu(model) if dispatch.backend() == "cpu" else ()

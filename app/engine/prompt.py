@@ -4,14 +4,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.chat.message import Message, Role
+from app.engine.template_sandbox import TIME_LIMIT_S, TemplateTimeError, time_limit
 from app.errors import NibbleError
+
+MOST_ADDED_CHARACTERS = 1_000_000
+"""How much a chat template may write beside the texts of the messages, each of them twice at most."""
+
+
+class _EndlessTemplateError(NibbleError):
+    """A template that writes for ever will do so with other messages too."""
 
 
 def prompt_tokens(tokenizer: Any, messages: Sequence[Message], system_prompt: str) -> list[int]:
     """Apply the model's chat template and return token ids, ending where the assistant begins to speak.
 
     A template that refuses a system role gets the system prompt at the head of the first message instead. A model
-    without a template reads the plain texts, named by their roles. Raises NibbleError where a template fails.
+    without a template reads the plain texts, named by their roles. Raises NibbleError where a template fails, takes
+    longer than `TIME_LIMIT_S` or writes far more than it was given. For the main thread.
     """
     if not messages or messages[-1].role is not Role.USER:
         raise NibbleError("There is no message to answer.", "Write one first.")
@@ -23,6 +32,8 @@ def prompt_tokens(tokenizer: Any, messages: Sequence[Message], system_prompt: st
         return _templated(tokenizer, turns)
     try:
         return _templated(tokenizer, [{"role": Role.SYSTEM.value, "content": system_prompt}, *turns])
+    except _EndlessTemplateError:
+        raise
     except NibbleError:
         return _templated(tokenizer, _merged(turns, system_prompt))
 
@@ -44,11 +55,15 @@ def _merged(turns: list[dict[str, str]], system_prompt: str) -> list[dict[str, s
 
 
 def _templated(tokenizer: Any, turns: list[dict[str, str]]) -> list[int]:
+    hint = "Its tokenizer_config.json may be damaged: fetch it again."
     try:
-        return list(tokenizer.apply_chat_template(turns, add_generation_prompt=True))
-    except Exception as error:
-        # A template is a program, and not ours.
-        raise NibbleError(
-            f"This model's chat template refused the conversation: {error}",
-            "Start a new chat, or change the last message.",
-        ) from error
+        with time_limit():
+            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except TemplateTimeError:
+        raise _EndlessTemplateError(f"This model's chat template runs longer than {TIME_LIMIT_S:g} s.", hint) from None
+    except Exception as error:  # it is a program, and may fail as any does
+        said = f"{error}"[:300] or type(error).__name__
+        raise NibbleError(f"This model's chat template failed: {said}", hint) from error
+    if len(text) > 2 * sum(len(turn["content"]) for turn in turns) + MOST_ADDED_CHARACTERS:
+        raise _EndlessTemplateError(f"This model's chat template wrote {len(text):,} characters of its own.", hint)
+    return list(tokenizer.encode(text, add_special_tokens=False))

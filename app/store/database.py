@@ -1,5 +1,6 @@
 """One connection to the SQLite file: opened, brought up to date, and with errors a person can read."""
 
+import functools
 import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -129,6 +130,8 @@ def _opened(path: Path) -> tuple[sqlite3.Connection, bool]:
     """
     in_doubt = _is_in_doubt(path)
     connection = sqlite3.connect(path, isolation_level=None)
+    # One text that is spoiled must not hide the others; SQLite itself does not look at what it keeps.
+    connection.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
     try:
         # Before anything is written: a newer or a broken file is left as it is.
         found = version_of(connection)
@@ -144,7 +147,7 @@ def _opened(path: Path) -> tuple[sqlite3.Connection, bool]:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         # SQLite's own lower() and LIKE know ASCII only.
-        connection.create_function("folded", 1, str.casefold, deterministic=True)
+        connection.create_function("folded", 1, _folded, deterministic=True)
         migrate(connection)
         connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
     except BaseException:
@@ -162,6 +165,10 @@ def _check_tables(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError("it holds another program's tables")
     for table, columns in _READ.items() if version == VERSION else ():
         connection.execute(f"SELECT {columns} FROM {table} LIMIT 0")
+
+
+def _folded(value: Any) -> str:
+    return value.casefold() if isinstance(value, str) else ""
 
 
 def _moved_aside(path: Path) -> Path:

@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import math
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,13 +31,13 @@ _MESSAGES = "SELECT id, role, text, state, figures, reasoning_s FROM message"
 _PATH = """WITH RECURSIVE path (id, parent_id) AS (
     SELECT message.id, message.parent_id FROM message
     JOIN conversation ON conversation.leaf_id = message.id WHERE conversation.id = ?
-    UNION ALL
+    UNION
     SELECT message.id, message.parent_id FROM message JOIN path ON message.id = path.parent_id
 )"""
 # A message and all that was said after it, in whatever branch.
 _BRANCH = """WITH RECURSIVE branch (id) AS (
     SELECT ?
-    UNION ALL
+    UNION
     SELECT message.id FROM message JOIN branch ON message.conversation_id = ? AND message.parent_id = branch.id
 )"""
 
@@ -85,6 +86,10 @@ class StoredMessage:
     """How long the model thought aloud, where it did and that was timed."""
 
 
+_ROLES: dict[Any, Role] = {role.value: role for role in Role}
+_STATES: dict[Any, MessageState] = {state.value: state for state in MessageState}
+
+
 class GoneError(NibbleError):
     """The conversation or message was deleted meanwhile."""
 
@@ -120,7 +125,8 @@ class Store:
         """Return what `search` finds, in short; without words, all."""
         where, values = clauses(self._database, _storable(text))
         sql = f"SELECT id, title, updated_at, is_pinned FROM conversation {where}"
-        return list(map(ListedConversation._make, self._database.rows(sql, values)))
+        rows = map(ListedConversation._make, self._database.rows(sql, values))
+        return [row if type(row.title) is type(row.updated_at) is str else _mended(row) for row in rows]
 
     def search(self, text: str) -> list[Conversation]:
         """Return the conversations in which every word of `text` occurs, in the title or a message; order as above.
@@ -292,13 +298,30 @@ def _conversation(row: tuple[Any, ...]) -> Conversation:
     read = _options(options)
     if read is None:
         _log.warning("options of conversation %d cannot be read", id_)
+    texts = map(_text, (title, model_path, created_at, updated_at))
+    title, model_path, created_at, updated_at = texts
     return Conversation(id_, title, model_path, read or ChatOptions(), created_at, updated_at, bool(is_pinned))
+
+
+def _mended(row: ListedConversation) -> ListedConversation:
+    return row._replace(title=_text(row.title), updated_at=_text(row.updated_at))
 
 
 def _message(row: tuple[Any, ...]) -> StoredMessage:
     (id_, role, text, state, figures, reasoning_s) = row
     read = None if figures is None else _read(ReplyFigures, figures, f"figures of message {id_}")
-    return StoredMessage(id_, Message(Role(role), text), MessageState(state), read, reasoning_s)
+    if role not in _ROLES or state not in _STATES or not isinstance(text, str):
+        _log.warning("message %d is spoiled", id_)
+    message = Message(_ROLES.get(role, Role.ASSISTANT), _text(text))
+    time_s = reasoning_s if isinstance(reasoning_s, float) and math.isfinite(reasoning_s) else None
+    return StoredMessage(id_, message, _STATES.get(state, MessageState.COMPLETE), read, time_s)
+
+
+def _text(value: Any) -> str:
+    """Return a text of the database: SQLite keeps any value anywhere, and a spoiled one must not hide the rest."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value if isinstance(value, str) else str(value)
 
 
 @functools.lru_cache(maxsize=512)
@@ -306,7 +329,7 @@ def _options(text: str) -> ChatOptions | None:
     """Read options once: those of thousands of conversations are a handful of texts, and checking one takes 50 us."""
     try:
         value: ChatOptions = from_plain(ChatOptions, json.loads(text))
-    except (PlainError, ValueError):
+    except (PlainError, ValueError, TypeError, RecursionError):
         return None
     return value
 
@@ -315,7 +338,7 @@ def _read(cls: type[_T], text: str, what: str) -> _T | None:
     """Build a `cls` from JSON, or None: one spoiled value must not hide what was said."""
     try:
         value: _T = from_plain(cls, json.loads(text))
-    except (PlainError, ValueError):
+    except (PlainError, ValueError, TypeError, RecursionError):
         _log.warning("%s cannot be read", what)
         return None
     return value

@@ -9,7 +9,7 @@ from app.chat.figures import MachineFacts
 from app.resources import bundled_parts
 from app.ui.close_box import CloseBox
 from app.ui.licences_dialog import LicencesDialog
-from app.ui.theme import GAP, WIDE, SubtleLabel, scaled_font
+from app.ui.theme import GAP, WIDE, SubtleLabel, TextLabel, scaled_font
 
 ICON_SIZE = 64
 
@@ -22,7 +22,7 @@ class AboutDialog(QDialog):
         self.setObjectName("about_dialog")
         self.setAccessibleName("About Nibble")
         self.setWindowTitle("About Nibble")
-        title = QLabel("Nibble")
+        title = TextLabel("Nibble")
         title.setFont(scaled_font(title.font(), 1.7, bold=True))
         icon = QLabel()
         icon.setPixmap(QGuiApplication.windowIcon().pixmap(QSize(ICON_SIZE, ICON_SIZE), self.devicePixelRatioF()))
@@ -30,7 +30,7 @@ class AboutDialog(QDialog):
         head.setSpacing(WIDE)
         head.addWidget(icon)
         head.addWidget(title, 1)
-        what = QLabel("A chat for local language models whose KV cache is held and read in int4.")
+        what = TextLabel("A chat for local language models whose KV cache is held and read in int4.")
         what.setWordWrap(True)
         versions = SubtleLabel(versions_text(machine))
         versions.setObjectName("about_versions")

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QPaintEvent, QPalette
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
 
 from app.ui.controls import SignButton, rounded
-from app.ui.theme import TIGHT, SubtleLabel, mix
+from app.ui.theme import TIGHT, SubtleLabel, TextLabel, mix
 from app.viewmodels.attachments import Chip
+from app.viewmodels.plain_tooltip import plain_tooltip
 
 NAME_WIDTH = 220
 
@@ -20,9 +21,8 @@ class AttachmentChip(QFrame):
         super().__init__(parent)
         self.setObjectName(f"attachment_{index}")
         self.setAccessibleName(f"Attached: {chip.name}, {chip.detail}")
-        self.setToolTip(f"{chip.name}\n{chip.detail}, as the open model's tokenizer counts them")
-        name = QLabel()
-        name.setTextFormat(Qt.TextFormat.PlainText)
+        self.setToolTip(plain_tooltip(f"{chip.name}\n{chip.detail}, as the open model's tokenizer counts them"))
+        name = TextLabel()
         name.setText(name.fontMetrics().elidedText(chip.name, Qt.TextElideMode.ElideMiddle, NAME_WIDTH))
         detail = SubtleLabel(chip.detail, factor=0.92)
         detail.setObjectName(f"attachment_detail_{index}")

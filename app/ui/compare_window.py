@@ -8,7 +8,6 @@ from PySide6.QtWidgets import (
     QCheckBox,
     QHBoxLayout,
     QHeaderView,
-    QLabel,
     QPushButton,
     QSpinBox,
     QSplitter,
@@ -26,7 +25,7 @@ from app.ui.prompt_edit import PromptEdit
 from app.ui.reply_column import ReplyColumn
 from app.ui.run_window import RunWindow
 from app.ui.scroll_bar import quieten
-from app.ui.theme import GAP, WIDE, SubtleLabel, figure_font, scaled_font
+from app.ui.theme import GAP, WIDE, SubtleLabel, TextLabel, figure_font, scaled_font
 from app.viewmodels.compare_run import MOST_ROUNDS, ORDER, ComparableEngine, CompareRun
 from app.viewmodels.compare_table import (
     CompareResult,
@@ -117,7 +116,7 @@ class CompareWindow(RunWindow):
         return QSize(920, 820)
 
     def _build(self, model_name: str, prompt: str) -> None:
-        self._heading = QLabel(model_name)
+        self._heading = TextLabel(model_name)
         self._heading.setObjectName("compare_model")
         self._heading.setAccessibleName("Model")
         self._heading.setFont(scaled_font(self._heading.font(), 1.35, bold=True))
@@ -160,7 +159,7 @@ class CompareWindow(RunWindow):
         controls = QHBoxLayout()
         controls.setSpacing(WIDE)
         controls.addWidget(self._greedy)
-        repeat = QLabel("Repeat")
+        repeat = TextLabel("Repeat")
         repeat.setBuddy(self._rounds)
         controls.addWidget(repeat)
         controls.addWidget(self._rounds)

@@ -6,7 +6,6 @@ from PySide6.QtWidgets import (
     QButtonGroup,
     QFrame,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QSizePolicy,
     QToolButton,
@@ -16,7 +15,7 @@ from PySide6.QtWidgets import (
 
 from app.chat.options import CacheMode
 from app.ui.icons import GRID, SIGNS
-from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, accent, hairline, mix, subtle
+from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, TextLabel, accent, hairline, mix, subtle
 
 SIGN_SIZE = 16
 RADIUS = 7.0
@@ -198,13 +197,12 @@ class NoticeBar(QFrame):
         super().__init__(parent)
         self.setObjectName("notice_bar")
         self._detail = ""
-        self._message = QLabel()
+        self._message = TextLabel()
         self._message.setObjectName("notice_message")
         self._hint = SubtleLabel()
         self._hint.setObjectName("notice_hint")
         for label in (self._message, self._hint):
             label.setWordWrap(True)
-            label.setTextFormat(Qt.TextFormat.PlainText)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
             label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
         self._restart = QPushButton("Restart Engine")

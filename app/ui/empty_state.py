@@ -1,10 +1,10 @@
 """What stands where a conversation will be: what to do next."""
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from app.ui.controls import SignButton
-from app.ui.theme import GAP, WIDE, SubtleLabel, scaled_font
+from app.ui.theme import GAP, WIDE, SubtleLabel, TextLabel, scaled_font
 from app.viewmodels.reply import ChatState
 
 TEXT_WIDTH = 480
@@ -41,7 +41,7 @@ class EmptyState(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("empty_state")
-        self._title = QLabel()
+        self._title = TextLabel()
         self._title.setObjectName("empty_title")
         self._title.setFont(scaled_font(self._title.font(), 1.7, bold=True))
         self._text = SubtleLabel()

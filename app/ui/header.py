@@ -11,6 +11,7 @@ from app.chat.options import ChatOptions
 from app.ui.controls import CacheSwitch, SignButton
 from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel
 from app.viewmodels.open_model import OpenModel
+from app.viewmodels.plain_tooltip import plain_tooltip
 from app.viewmodels.settings_model import SettingsModel
 
 TITLE_WIDTH = 180
@@ -51,7 +52,7 @@ class ModelPicker(SignButton):
         recent = self._settings.settings.recent_model_paths
         for path in ("", *recent):
             action = self._menu.addAction("Starter (27.8M parameters)" if not path else model_name(Path(path)))
-            action.setToolTip(path)
+            action.setToolTip(plain_tooltip(path))
             action.setCheckable(True)
             action.setChecked(path == self._model.path)
             action.triggered.connect(lambda _=False, p=path: self.model_chosen.emit(p))
@@ -67,7 +68,7 @@ class ModelPicker(SignButton):
         self.setAccessibleName(f"Model: {title}")
         facts = self._model.facts
         lines = [] if facts is None else [f"{facts.name}, {facts.architecture}", facts.path, *facts.remarks]
-        self.setToolTip("\n".join(lines) or "Choose a model")
+        self.setToolTip(plain_tooltip("\n".join(lines)) or "Choose a model")
 
 
 class Header(QWidget):

@@ -1,7 +1,7 @@
 """The live panel: what this chat's cache takes, what it would take in fp16, how fast it goes, what memory is held."""
 
 from PySide6.QtCore import QEvent, QSize, Qt
-from PySide6.QtWidgets import QApplication, QFrame, QGridLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QFrame, QGridLayout, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from app.chat.options import CacheMode
 from app.ui.growth_plot import GrowthPlot
@@ -9,7 +9,7 @@ from app.ui.meter import Meter
 from app.ui.outlook_grid import OutlookGrid
 from app.ui.scroll_bar import WIDTH as SCROLL_BAR_WIDTH
 from app.ui.sparkline import Sparkline
-from app.ui.theme import GAP, TIGHT, WIDE, Hairline, SubtleLabel, figure_font, scaled_font
+from app.ui.theme import GAP, TIGHT, WIDE, Hairline, SubtleLabel, TextLabel, figure_font, scaled_font
 from app.viewmodels.cache_course import Course
 from app.viewmodels.outlook_table import OutlookTable
 from app.viewmodels.panel_state import PanelState
@@ -27,11 +27,11 @@ class LivePanel(QWidget):
         super().__init__(parent)
         self.setObjectName("live_panel")
         self.setAccessibleName("Live figures of this chat")
-        self._values: dict[str, QLabel] = {}
-        self._labels: dict[str, QLabel] = {}
+        self._values: dict[str, TextLabel] = {}
+        self._labels: dict[str, TextLabel] = {}
         self._grids: dict[str, QGridLayout] = {}
 
-        self._headline = QLabel(self)
+        self._headline = TextLabel(parent=self)
         self._headline.setObjectName("panel_headline")
         self._headline.setAccessibleName("What the cache saves")
         self._headline.setFont(scaled_font(self._headline.font(), 1.35, bold=True))
@@ -43,8 +43,8 @@ class LivePanel(QWidget):
         self._mode = _quiet("panel_mode", "How the cache is held")
         self._status = _quiet("panel_status", "What the engine is doing")
         self._notes = _quiet("panel_layer_notes", "Why layers are not int4")
-        self._own_label, self._own_bytes = QLabel("This cache"), _figure("panel_own_bytes", "This cache, allocated")
-        self._fp16_label, self._fp16_bytes = QLabel("In fp16"), _figure("panel_fp16_bytes", "In fp16, allocated")
+        self._own_label, self._own_bytes = TextLabel("This cache"), _figure("panel_own_bytes", "This cache, allocated")
+        self._fp16_label, self._fp16_bytes = TextLabel("In fp16"), _figure("panel_fp16_bytes", "In fp16, allocated")
         self._own_bar = Meter("This cache against fp16")
         self._own_bar.setObjectName("panel_own_bar")
         self._fp16_bar = Meter("The same tokens in fp16", tinted=False)
@@ -199,13 +199,13 @@ class LivePanel(QWidget):
 def _add_heading(column: QVBoxLayout, title: str) -> None:
     column.addSpacing(TIGHT)
     column.addWidget(Hairline())
-    heading = QLabel(title)
+    heading = TextLabel(title)
     heading.setFont(scaled_font(heading.font(), 1.0, bold=True))
     column.addWidget(heading)
 
 
-def _figure(object_name: str, accessible_name: str) -> QLabel:
-    label = QLabel()
+def _figure(object_name: str, accessible_name: str) -> TextLabel:
+    label = TextLabel()
     label.setObjectName(object_name)
     label.setAccessibleName(accessible_name)
     label.setFont(figure_font(label.font()))
@@ -221,6 +221,6 @@ def _quiet(object_name: str, accessible_name: str) -> SubtleLabel:
     return label
 
 
-def _write(label: QLabel, text: str) -> None:
+def _write(label: TextLabel, text: str) -> None:
     if label.text() != text:
         label.setText(text)

@@ -1,6 +1,7 @@
 """Markdown into a styled QTextDocument: code in colours, tables with lines, never raw HTML, never a fetched image."""
 
 import functools
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,18 @@ FEATURES = QTextDocument.MarkdownFeature(
     QTextDocument.MarkdownFeature.MarkdownDialectGitHub.value | QTextDocument.MarkdownFeature.MarkdownNoHTML.value
 )
 CODE_PADDING = 10
+_LANGUAGES = """
+asm bash c c# c++ clojure cmake console cpp cs csharp css dart diff docker dockerfile elixir erlang f# fortran fsharp go
+graphql haskell hs html ini java javascript js json jsx julia kotlin latex lisp lua make makefile markdown md
+nasm nix objc objective-c ocaml perl php pl powershell protobuf ps1 py python python3 r rb ruby rs rust scala scss sh
+shell sql swift tex toml ts tsx typescript vim xml yaml yml zig zsh
+"""
+LANGUAGES = frozenset(_LANGUAGES.split())
+"""Those that are coloured. Of Pygments' other hundreds some take minutes for a line; these have been tried."""
+MOST_COLOURED_CHARACTERS = 20_000
+MOST_COLOURED_LINE = 1_000
+MOST_COLOURING_S = 0.25
+"""Longer code stays in one colour, and so does what a lexer has not come to in time: some take minutes."""
 _STAND_IN = "x"
 LINE_HEIGHT_PERCENT = 122.0
 _HUES = {
@@ -60,7 +73,12 @@ class CodeBlock:
 
 def write_markdown(document: QTextDocument, text: str, palette: QPalette) -> list[CodeBlock]:
     """Replace the document by `text`, read as markdown; return its code blocks."""
+    # One edit: were images still there when the document is laid out, Qt would open the files that they name.
+    cursor = QTextCursor(document)
+    cursor.beginEditBlock()
     document.setMarkdown(text, FEATURES)
+    _replace_images(document, 0)
+    cursor.endEditBlock()
     return _dress(document, document.begin(), palette)
 
 
@@ -76,6 +94,7 @@ def append_markdown(document: QTextDocument, text: str, palette: QPalette) -> li
     cursor.setPosition(end + len(_STAND_IN), QTextCursor.MoveMode.KeepAnchor)
     cursor.removeSelectedText()
     cursor.setBlockFormat(form)  # an empty block, as behind a table, has taken that of the other
+    _replace_images(document, first)
     cursor.endEditBlock()
     return _dress(document, document.findBlockByNumber(first), palette)
 
@@ -95,7 +114,6 @@ def _dress(document: QTextDocument, first: QTextBlock, palette: QPalette) -> lis
     start = first.blockNumber()
     cursor = QTextCursor(document)
     cursor.beginEditBlock()
-    _replace_images(document, start)
     _style_blocks(document, start, palette)
     for table in _tables(document, start):
         _style_table(table, palette)
@@ -242,12 +260,15 @@ def _code_blocks(document: QTextDocument, start: int) -> list[CodeBlock]:
 
 def _colour_code(document: QTextDocument, code: CodeBlock, palette: QPalette) -> None:
     """Draw a code block in the colours of its language, where that is known."""
-    lexer = _lexer(code.language)
+    lexer = _lexer(code.language) if _is_coloured(code) else None
     if lexer is None:
         return
     ranges: dict[int, list[QTextLayout.FormatRange]] = {}
     number, column = code.first, 0
+    end_s = time.thread_time() + MOST_COLOURING_S
     for kind, value in lexer.get_tokens(code.text):
+        if time.thread_time() > end_s:
+            break
         form = _token_format(kind, palette)
         for i, part in enumerate(value.split("\n")):
             if i:
@@ -258,9 +279,18 @@ def _colour_code(document: QTextDocument, code: CodeBlock, palette: QPalette) ->
                 ranges.setdefault(number, []).append(one)
             column += _utf16_length(part)
     for number, formats in ranges.items():
-        block = document.findBlockByNumber(number)
-        block.layout().setFormats(formats)
-        document.markContentsDirty(block.position(), block.length())
+        document.findBlockByNumber(number).layout().setFormats(formats)
+    # At once: every call for itself lays out what follows.
+    first, last = document.findBlockByNumber(code.first), document.findBlockByNumber(code.last)
+    document.markContentsDirty(first.position(), last.position() + last.length() - first.position())
+
+
+def _is_coloured(code: CodeBlock) -> bool:
+    return (
+        code.language.lower() in LANGUAGES
+        and len(code.text) <= MOST_COLOURED_CHARACTERS
+        and all(len(line) <= MOST_COLOURED_LINE for line in code.text.split("\n"))
+    )
 
 
 @functools.lru_cache(64)

@@ -20,6 +20,7 @@ from PySide6.QtWidgets import QFrame, QSizePolicy, QTextBrowser, QTextEdit, QWid
 from app.ui.controls import RADIUS, SignButton
 from app.ui.markdown import CODE_PADDING, CodeBlock, append_markdown, code_background, cut_markdown, write_markdown
 from app.ui.markdown_blocks import has_definitions, settled_length
+from app.ui.shown_text import is_markdown_size, shown_plainly, visible
 from app.ui.text_matches import Match, marks, matches_in
 
 
@@ -66,16 +67,20 @@ class MessageText(QTextBrowser):
         return tuple(self._code)
 
     def show_markdown(self, text: str, *, is_growing: bool = False) -> None:
-        """Show `text` as markdown; a selection stays where it was.
+        """Show `text` as markdown, or plainly where that would take too long; a selection stays where it was.
 
         Of a text that `is_growing` only what is not settled yet is read again, so that a long one costs no more than a
         short one.
         """
-        self._markdown = text
+        self._markdown = text = visible(text)
         cursor = self.textCursor()
         anchor, position = cursor.anchor(), cursor.position()
         stays = 0
-        if is_growing or (self._settled.text and not has_definitions(text)):
+        if not is_markdown_size(text):
+            self._settled = _NOTHING
+            self._code = []
+            self.setPlainText(shown_plainly(text))
+        elif is_growing or (self._settled.text and not has_definitions(text)):
             stays = self._grow(text)
         else:
             self._settled = _NOTHING
@@ -90,11 +95,11 @@ class MessageText(QTextBrowser):
         self._find_again()
 
     def show_plain(self, text: str) -> None:
-        """Show `text` as it is."""
+        """Show `text` as it is; of a very long one the beginning."""
         self._markdown = ""
         self._settled = _NOTHING
         self._code = []
-        self.setPlainText(text)
+        self.setPlainText(shown_plainly(text))
         self._fit()
         self._find_again()
 

@@ -12,7 +12,6 @@ from PySide6.QtWidgets import (
     QDoubleSpinBox,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QSizePolicy,
     QSpinBox,
     QVBoxLayout,
@@ -22,7 +21,7 @@ from PySide6.QtWidgets import (
 from app.chat.options import CacheMode, ChatOptions
 from app.settings.schema import FIELDS, Field, Settings, value_of, with_value
 from app.ui.prompt_edit import PromptEdit
-from app.ui.theme import GAP, TIGHT, WIDE, Hairline, SubtleLabel, scaled_font
+from app.ui.theme import GAP, TIGHT, WIDE, Hairline, SubtleLabel, TextLabel, scaled_font
 
 TYPING_PAUSE_MS = 400
 """How long a pause in typing is before the text counts as entered."""
@@ -111,7 +110,7 @@ class FieldsEditor(QWidget):
         if form.rowCount():
             form.addRow(Hairline())
         if section.title:
-            title = QLabel(section.title)
+            title = TextLabel(section.title)
             title.setFont(scaled_font(title.font(), 1.15, bold=True))
             form.addRow(title)
         if section.about:
@@ -125,7 +124,7 @@ class FieldsEditor(QWidget):
         control.setAccessibleDescription(f"{field.help} {bounds_text(field)}")
         self._controls[field.key] = control
 
-        label = QLabel(field.label)
+        label = TextLabel(field.label)
         label.setObjectName(f"option_{name}_label")
         label.setBuddy(control)
         help_line = SubtleLabel(field.help, factor=0.9)

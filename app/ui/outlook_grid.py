@@ -1,9 +1,9 @@
 """The outlook: a small table of lengths to come, int4 beside fp16."""
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
-from app.ui.theme import GAP, TIGHT, SubtleLabel, figure_font
+from app.ui.theme import GAP, TIGHT, SubtleLabel, TextLabel, figure_font
 from app.viewmodels.outlook_table import OutlookRow, OutlookTable
 
 _MODES = ("int4", "fp16")
@@ -17,8 +17,8 @@ class OutlookGrid(QWidget):
         super().__init__(parent)
         self.setObjectName("panel_outlook")
         self.setAccessibleName("Outlook")
-        self._labels: dict[str, QLabel] = {}
-        self._figures: dict[str, tuple[QLabel, QLabel]] = {}
+        self._labels: dict[str, TextLabel] = {}
+        self._figures: dict[str, tuple[TextLabel, TextLabel]] = {}
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.setSpacing(GAP)
@@ -54,7 +54,7 @@ class OutlookGrid(QWidget):
         self._labels[row.key] = SubtleLabel(row.label)
         self._labels[row.key].setWordWrap(False)
         self._grid.addWidget(self._labels[row.key], line, 0)
-        figures = [QLabel(), QLabel()]
+        figures = [TextLabel(), TextLabel()]
         for column, (mode, figure) in enumerate(zip(_MODES, figures, strict=True), 1):
             figure.setObjectName(f"panel_outlook_{row.key}_{mode}")
             figure.setFont(figure_font(figure.font()))

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import (
     QDialog,
     QFileDialog,
     QInputDialog,
+    QLabel,
     QLineEdit,
     QMessageBox,
     QPlainTextEdit,
@@ -88,6 +89,8 @@ def ask_title(parent: QWidget, title: str, then: Callable[[str], None]) -> None:
     dialog.setTextValue(title)
     dialog.setOkButtonText("Rename")
     dialog.textValueSelected.connect(then)
+    for label in dialog.findChildren(QLabel):
+        label.setTextFormat(Qt.TextFormat.PlainText)
     # Qt makes these parts; they are named as all controls are.
     for line in dialog.findChildren(QLineEdit):
         line.setObjectName("rename_title")
@@ -105,6 +108,8 @@ def confirm(parent: QWidget, name: str, question: str, explanation: str, verb: s
     dialog.setTextFormat(Qt.TextFormat.PlainText)
     dialog.setText(question)
     dialog.setInformativeText(explanation)
+    for label in dialog.findChildren(QLabel):  # setTextFormat speaks of the first text alone
+        label.setTextFormat(Qt.TextFormat.PlainText)
     yes = dialog.addButton(verb, QMessageBox.ButtonRole.AcceptRole)
     yes.setObjectName(f"{name}_yes")
     no = dialog.addButton(QMessageBox.StandardButton.Cancel)

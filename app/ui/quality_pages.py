@@ -4,7 +4,6 @@ from PySide6.QtCore import QModelIndex, QPersistentModelIndex, Qt
 from PySide6.QtGui import QBrush, QFont
 from PySide6.QtWidgets import (
     QHBoxLayout,
-    QLabel,
     QProgressBar,
     QStyleOptionViewItem,
     QTableView,
@@ -14,7 +13,7 @@ from PySide6.QtWidgets import (
 
 from app.chat.quality import QualityReport
 from app.ui.figure_table import CellPainter, figure_table
-from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, accent, mix, scaled_font
+from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, TextLabel, accent, mix, scaled_font
 from app.viewmodels.quality_run import RunProgress
 from app.viewmodels.quality_table import (
     DESCRIPTION_COLUMN,
@@ -45,7 +44,7 @@ class EmptyPage(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("quality_empty")
-        title = QLabel("What does int4 cost this model?")
+        title = TextLabel("What does int4 cost this model?")
         title.setObjectName("quality_empty_title")
         title.setFont(scaled_font(title.font(), 1.5, bold=True))
         title.setAlignment(Qt.AlignmentFlag.AlignHCenter)
@@ -64,7 +63,7 @@ class RunningPage(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("quality_running")
-        self._step = QLabel()
+        self._step = TextLabel()
         self._step.setObjectName("quality_step")
         self._bar = QProgressBar()
         self._bar.setObjectName("quality_progress")
@@ -100,7 +99,7 @@ class ReportPage(QWidget):
         super().__init__(parent)
         self.setObjectName("quality_report")
         self._group_size = group_size
-        self._headline = QLabel()
+        self._headline = TextLabel()
         self._headline.setObjectName("quality_headline")
         self._headline.setWordWrap(True)
         self._headline.setFont(scaled_font(self._headline.font(), 1.1))
@@ -111,7 +110,6 @@ class ReportPage(QWidget):
         self._conditions = SubtleLabel(factor=0.92)
         self._conditions.setObjectName("quality_conditions")
         for label in (self._headline, self._layers, self._conditions):
-            label.setTextFormat(Qt.TextFormat.PlainText)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)

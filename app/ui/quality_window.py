@@ -7,7 +7,6 @@ from PySide6.QtGui import QGuiApplication, QKeySequence, QShortcut
 from PySide6.QtWidgets import (
     QComboBox,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QStackedWidget,
     QVBoxLayout,
@@ -21,8 +20,9 @@ from app.ui import prompts
 from app.ui.controls import NoticeBar
 from app.ui.quality_pages import EmptyPage, ReportPage, RunningPage
 from app.ui.run_window import RunWindow
-from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, scaled_font
+from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, TextLabel, scaled_font
 from app.viewmodels.compare_run import ComparableEngine
+from app.viewmodels.plain_tooltip import plain_tooltip
 from app.viewmodels.quality_run import USUAL, QualityRun, effort_choices
 from app.viewmodels.quality_table import export_report, markdown_table
 
@@ -66,7 +66,7 @@ class QualityWindow(RunWindow):
         return QSize(1180, 660).boundedTo(QGuiApplication.primaryScreen().availableSize())
 
     def _build(self, facts: ModelFacts) -> None:
-        self._heading = QLabel(facts.name)
+        self._heading = TextLabel(facts.name)
         self._heading.setObjectName("quality_model")
         self._heading.setAccessibleName("Model")
         self._heading.setFont(scaled_font(self._heading.font(), 1.35, bold=True))
@@ -100,7 +100,7 @@ class QualityWindow(RunWindow):
         choices = QHBoxLayout()
         choices.setSpacing(GAP)
         for label, choice in (("Text", self._text), ("Effort", self._effort)):
-            name = QLabel(label)
+            name = TextLabel(label)
             name.setBuddy(choice)
             choices.addWidget(name)
             choices.addWidget(choice)
@@ -197,7 +197,9 @@ class QualityWindow(RunWindow):
             self._text.addItem(name, TextSource(kind))
         if self._source.kind is TextKind.FILE:
             self._text.addItem(Path(self._source.path).name, self._source)
-            self._text.setItemData(self._text.count() - 1, self._source.path, Qt.ItemDataRole.ToolTipRole)
+            self._text.setItemData(
+                self._text.count() - 1, plain_tooltip(self._source.path), Qt.ItemDataRole.ToolTipRole
+            )
         sources = [self._text.itemData(i) for i in range(self._text.count())]
         self._text.insertSeparator(self._text.count())
         self._text.addItem(_OWN)

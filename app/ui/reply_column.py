@@ -2,10 +2,11 @@
 
 from PySide6.QtCore import QEvent
 from PySide6.QtGui import QTextCharFormat, QTextCursor
-from PySide6.QtWidgets import QLabel, QPlainTextEdit, QTextEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QPlainTextEdit, QTextEdit, QVBoxLayout, QWidget
 
 from app.chat.options import CacheMode
-from app.ui.theme import TIGHT, SubtleLabel, marked, scaled_font
+from app.ui.shown_text import broken
+from app.ui.theme import TIGHT, SubtleLabel, TextLabel, marked, scaled_font
 
 
 class ReplyColumn(QWidget):
@@ -15,7 +16,7 @@ class ReplyColumn(QWidget):
         super().__init__(parent)
         self.setObjectName(f"compare_{mode}")
         self.setAccessibleName(f"Reply with an {mode} cache")
-        heading = QLabel(f"{mode}")
+        heading = TextLabel(f"{mode}")
         heading.setFont(scaled_font(heading.font(), 1.15, bold=True))
         self._caption = SubtleLabel(factor=0.92)
         self._caption.setObjectName(f"compare_{mode}_caption")
@@ -25,7 +26,7 @@ class ReplyColumn(QWidget):
         self._edit.setReadOnly(True)
         self._edit.setTabChangesFocus(True)
         self._edit.setMinimumHeight(6 * self._edit.fontMetrics().lineSpacing())
-        self._shown = ""
+        self._text = self._shown = ""
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(TIGHT)
@@ -38,7 +39,7 @@ class ReplyColumn(QWidget):
         self._edit.setExtraSelections([])
         self._edit.setAccessibleDescription("")
         self._edit.clear()
-        self._shown = ""
+        self._text = self._shown = ""
         self.set_caption("")
 
     def set_caption(self, text: str) -> None:
@@ -49,13 +50,14 @@ class ReplyColumn(QWidget):
         """Show the reply so far; what is there already is left alone."""
         bar = self._edit.verticalScrollBar()
         follow = bar.value() == bar.maximum()
-        if text.startswith(self._shown):
+        shown = broken(text)
+        if shown.startswith(self._shown):
             cursor = QTextCursor(self._edit.document())
             cursor.movePosition(QTextCursor.MoveOperation.End)
-            cursor.insertText(text[len(self._shown) :])
+            cursor.insertText(shown[len(self._shown) :])
         else:
-            self._edit.setPlainText(text)
-        self._shown = text
+            self._edit.setPlainText(shown)
+        self._text, self._shown = text, shown
         if follow:
             bar.setValue(bar.maximum())
 
@@ -66,7 +68,7 @@ class ReplyColumn(QWidget):
     def mark(self, position: int, description: str) -> None:
         """Underline the word at `position` (in characters), or the last character where the text ends there."""
         cursor = QTextCursor(self._edit.document())
-        cursor.setPosition(_utf16_length(self._shown[:position]))
+        cursor.setPosition(_utf16_length(broken(self._text[:position])))
         cursor.movePosition(QTextCursor.MoveOperation.EndOfWord, QTextCursor.MoveMode.KeepAnchor)
         if not cursor.hasSelection():
             cursor.movePosition(QTextCursor.MoveOperation.NextCharacter, QTextCursor.MoveMode.KeepAnchor)

@@ -6,6 +6,7 @@ from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from app.chat.options import CacheMode
 from app.ui.theme import GAP, TIGHT, accent, figure_font, hairline, mix, scaled_font, subtle
+from app.viewmodels.plain_tooltip import plain_tooltip
 from app.viewmodels.stats_plots import Mark, Plot
 
 MARK_RADIUS = 4.0
@@ -57,7 +58,7 @@ class ScatterPlot(QWidget):
     def event(self, event: QEvent) -> bool:
         """Answer a pointer that rests."""
         if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
-            QToolTip.showText(event.globalPos(), self.text_at(QPointF(event.pos())), self)
+            QToolTip.showText(event.globalPos(), plain_tooltip(self.text_at(QPointF(event.pos()))), self)
             return True
         return super().event(event)
 

@@ -8,7 +8,6 @@ from PySide6.QtWidgets import (
     QComboBox,
     QDialog,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QSplitter,
     QStackedWidget,
@@ -21,7 +20,7 @@ from app.ui import prompts
 from app.ui.controls import NoticeBar
 from app.ui.figure_table import figure_table
 from app.ui.scatter_plot import ScatterPlot
-from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, scaled_font
+from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, TextLabel, scaled_font
 from app.viewmodels.session_stats import BOUND_TEXT, THIS_SESSION, SessionStats, ShownSession
 from app.viewmodels.stats_plots import memory_plot, speed_plot
 from app.viewmodels.stats_table import CHAT_COLUMN, SORT_ROLE, StatsTable, summary
@@ -79,7 +78,7 @@ class StatsWindow(QDialog):
             self.notice.show_notice(f"{path} could not be written: {writer.errorString()}.", hint)
 
     def _build(self) -> None:
-        self._summary = QLabel()
+        self._summary = TextLabel()
         self._summary.setObjectName("stats_summary")
         self._summary.setAccessibleName("Session in a sentence")
         self._summary.setWordWrap(True)
@@ -111,7 +110,7 @@ class StatsWindow(QDialog):
     def _lay_out(self) -> None:
         head = QHBoxLayout()
         head.setSpacing(GAP)
-        name = QLabel("Session")
+        name = TextLabel("Session")
         name.setBuddy(self._choice)
         head.addWidget(name)
         head.addWidget(self._choice)
@@ -152,7 +151,7 @@ class StatsWindow(QDialog):
         page = QWidget()
         page.setObjectName("stats_empty")
         page.setAccessibleName(f"{_EMPTY_TITLE}. {_EMPTY_TEXT}")
-        title = QLabel(_EMPTY_TITLE)
+        title = TextLabel(_EMPTY_TITLE)
         title.setFont(scaled_font(title.font(), 1.5, bold=True))
         text = SubtleLabel(_EMPTY_TEXT)
         text.setAlignment(Qt.AlignmentFlag.AlignHCenter)

@@ -3,7 +3,7 @@
 So light, dark, high contrast and the person's own accent colour hold everywhere without a style sheet.
 """
 
-from PySide6.QtCore import QEvent
+from PySide6.QtCore import QEvent, Qt
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QPalette
 from PySide6.QtWidgets import QFrame, QLabel, QWidget
 
@@ -75,7 +75,16 @@ def figure_font(font: QFont) -> QFont:
     return copy
 
 
-class SubtleLabel(QLabel):
+class TextLabel(QLabel):
+    """Shows a text as it is: names and messages may come from a model's folder, and Qt would read some as HTML."""
+
+    def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setText(text)
+
+
+class SubtleLabel(TextLabel):
     """Secondary text: wraps, and follows the palette."""
 
     def __init__(self, text: str = "", parent: QWidget | None = None, *, factor: float = 1.0) -> None:

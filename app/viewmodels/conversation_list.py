@@ -6,6 +6,7 @@ from PySide6.QtCore import QAbstractListModel, QModelIndex, QObject, QPersistent
 
 from app.store.store import ListedConversation, Store
 from app.viewmodels.date_groups import grouped, when
+from app.viewmodels.plain_tooltip import plain_tooltip
 
 CONVERSATION_ROLE = int(Qt.ItemDataRole.UserRole)
 """The ListedConversation of a row; None for a heading."""
@@ -85,7 +86,7 @@ class ConversationList(QAbstractListModel):
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
             return row.title
         if role == Qt.ItemDataRole.ToolTipRole:
-            return f"{row.title}\n{when(row.updated_at)}"
+            return plain_tooltip(f"{row.title}\n{when(row.updated_at)}")
         if role == Qt.ItemDataRole.AccessibleDescriptionRole:
             return f"{'Pinned. ' if row.is_pinned else ''}{when(row.updated_at)}"
         return row if role == CONVERSATION_ROLE else None

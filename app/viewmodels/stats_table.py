@@ -11,6 +11,7 @@ from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersisten
 from app.chat.options import CacheMode
 from app.stats.session import Row
 from app.viewmodels.panel_state import EXPLANATIONS, UNMEASURED, format_bytes, format_seconds, format_speed
+from app.viewmodels.plain_tooltip import plain_tooltip
 
 SORT_ROLE = int(Qt.ItemDataRole.UserRole)
 """What a column is sorted by: a number, or text in lower case."""
@@ -162,7 +163,8 @@ class StatsTable(QAbstractTableModel):
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return _RIGHT if column.is_figure else _LEFT
         if role == Qt.ItemDataRole.ToolTipRole:
-            return f"{column.shown(row)}\n{column.tooltip}" if column.heading == "Chat" else column.tooltip
+            said = plain_tooltip(f"{column.shown(row)}\n{column.tooltip}")
+            return said if column.heading == "Chat" else column.tooltip
         if role == Qt.ItemDataRole.AccessibleTextRole:
             return f"{column.heading}: {column.shown(row)}"
         return None

@@ -1,7 +1,5 @@
 """Conversations as tokens: templates with and without a system role, and none at all."""
 
-from typing import Any
-
 import pytest
 from jinja2 import TemplateError
 
@@ -19,14 +17,15 @@ class FakeTokenizer:
         self.has_chat_template = has_chat_template
         self.refuses = refuses
 
-    def apply_chat_template(self, turns: list[dict[str, str]], add_generation_prompt: bool) -> list[Any]:
+    def apply_chat_template(self, turns: list[dict[str, str]], tokenize: bool, add_generation_prompt: bool) -> str:
         assert add_generation_prompt
+        assert not tokenize
         if any(t["role"] == self.refuses for t in turns):
             raise TemplateError(f"{self.refuses} role not supported")
-        return [f"{t['role']}:{t['content']}" for t in turns]
+        return "|".join(f"{t['role']}:{t['content']}" for t in turns)
 
-    def encode(self, text: str) -> list[str]:
-        return text.split("\n")
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[str]:
+        return text.split("\n") if add_special_tokens else text.split("|")
 
 
 def test_the_system_prompt_comes_first() -> None:

@@ -9,7 +9,10 @@ import pytest
 from app.engine.command import engine_command
 from app.main import Program
 from app.paths import default_paths
+from tests.ui.conftest import driver
 from tests.ui.window_driver import Driver
+
+__all__ = ["driver"]
 
 
 @pytest.fixture

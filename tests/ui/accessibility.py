@@ -52,6 +52,12 @@ def controls_of(window: QWidget) -> list[QWidget]:
     return [w for w in window.findChildren(QWidget) if w.window() is window and w.isVisible() and _is_control(w)]
 
 
+def readers_of_html(window: QWidget) -> list[str]:
+    """Return the labels that take a text for HTML where it looks like it."""
+    labels = (label for label in window.findChildren(QLabel) if label.textFormat() is not Qt.TextFormat.PlainText)
+    return [label.objectName() or label.text() for label in labels if label.metaObject().className() != "QTipLabel"]
+
+
 def unnamed(controls: Iterable[QWidget]) -> list[str]:
     """Return the controls to which a screen reader gives no name."""
     return [_said(c) for c in controls if not _interface(c).text(QAccessible.Text.Name).strip()]

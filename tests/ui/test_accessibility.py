@@ -7,6 +7,7 @@ from PySide6.QtWidgets import (
     QComboBox,
     QDialog,
     QFileDialog,
+    QLabel,
     QLineEdit,
     QPushButton,
     QScrollArea,
@@ -244,6 +245,7 @@ def test_controls_have_names_roles_and_places_in_the_tab_order(shown):
         "mouse only": accessibility.beyond_tab(controls),
         "keys used twice": accessibility.repeated_keys(shown),
         "missed by Tab": accessibility.missed_by_tab(shown),
+        "reads HTML": accessibility.readers_of_html(shown),
     }
     assert not {what: where for what, where in wrong.items() if where}
 
@@ -257,6 +259,7 @@ def test_the_walk_tells_what_is_wrong(qtbot):
     window = QWidget()
     qtbot.addWidget(window)
     column = QVBoxLayout(window)
+    column.addWidget(QLabel("A text"))
     parts = (QPushButton(), QPushButton("Mouse"), QScrollArea(), QLineEdit())
     for part in parts:
         part.setObjectName("same")
@@ -277,6 +280,7 @@ def test_the_walk_tells_what_is_wrong(qtbot):
     assert len(accessibility.beyond_tab(controls)) == 1
     assert accessibility.repeated_keys(window) == ["Ctrl+J"]
     assert accessibility.missed_by_tab(window) == []
+    assert accessibility.readers_of_html(window) == ["A text"]
 
 
 def test_file_dialogs_are_the_platforms(driver):
