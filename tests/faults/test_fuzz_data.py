@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.chat.lines import ProtocolError
 from app.chat.message import Message, Role
 from app.chat.options import ChatOptions
 from app.chat.plain import plain_fields
@@ -14,7 +15,6 @@ from app.engine.protocol import (
     Event,
     Finished,
     Generate,
-    ProtocolError,
     Ready,
     Request,
     decode_event,
