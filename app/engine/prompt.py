@@ -63,7 +63,10 @@ def _templated(tokenizer: Any, turns: list[dict[str, str]]) -> list[int]:
         raise _EndlessTemplateError(f"This model's chat template runs longer than {TIME_LIMIT_S:g} s.", hint) from None
     except Exception as error:  # it is a program, and may fail as any does
         said = f"{error}"[:300] or type(error).__name__
-        raise NibbleError(f"This model's chat template failed: {said}", hint) from error
+        raise NibbleError(
+            f"This model's chat template refused the conversation: {said}",
+            "Start a new chat, or change the last message.",
+        ) from error
     if len(text) > 2 * sum(len(turn["content"]) for turn in turns) + MOST_ADDED_CHARACTERS:
         raise _EndlessTemplateError(f"This model's chat template wrote {len(text):,} characters of its own.", hint)
     return list(tokenizer.encode(text, add_special_tokens=False))

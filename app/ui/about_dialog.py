@@ -2,7 +2,7 @@
 
 from PySide6.QtCore import QSize, Qt, qVersion
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QDialog, QDialogButtonBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QDialogButtonBox, QHBoxLayout, QVBoxLayout, QWidget
 
 from app import __version__
 from app.chat.figures import MachineFacts
@@ -24,7 +24,7 @@ class AboutDialog(QDialog):
         self.setWindowTitle("About Nibble")
         title = TextLabel("Nibble")
         title.setFont(scaled_font(title.font(), 1.7, bold=True))
-        icon = QLabel()
+        icon = TextLabel()
         icon.setPixmap(QGuiApplication.windowIcon().pixmap(QSize(ICON_SIZE, ICON_SIZE), self.devicePixelRatioF()))
         head = QHBoxLayout()
         head.setSpacing(WIDE)

@@ -2,10 +2,10 @@
 
 from PySide6.QtCore import Signal
 from PySide6.QtGui import QColor, QPaintEvent, QPalette, QResizeEvent
-from PySide6.QtWidgets import QBoxLayout, QFrame, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QBoxLayout, QFrame, QVBoxLayout, QWidget
 
 from app.ui.controls import SignButton, rounded
-from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, mix
+from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, TextLabel, mix
 from app.viewmodels.memory_notes import MemoryNote
 
 
@@ -20,7 +20,7 @@ class MemoryNoteView(QFrame):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("memory_note")
-        self._title = QLabel()
+        self._title = TextLabel()
         self._title.setObjectName("memory_note_title")
         self._title.setWordWrap(True)
         self._text = SubtleLabel()

@@ -1,9 +1,9 @@
 """What is to say of the model that is selected in the list, how far its download is, and what can be done with it."""
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from app.ui.theme import GAP, TIGHT, SubtleLabel, scaled_font
+from app.ui.theme import GAP, TIGHT, SubtleLabel, TextLabel, scaled_font
 from app.viewmodels import model_rows
 from app.viewmodels.downloads import DownloadStatus
 from app.viewmodels.model_rows import Action, ModelRow
@@ -27,13 +27,13 @@ class ModelDetails(QFrame):
         super().__init__(parent)
         self.setObjectName("model_details")
         self.setAccessibleName("The selected model")
-        self._title = QLabel()
+        self._title = TextLabel()
         self._title.setObjectName("model_title")
         self._title.setFont(scaled_font(self._title.font(), 1.2, bold=True))
         self._title.setTextFormat(Qt.TextFormat.PlainText)
         self._needs = SubtleLabel()
         self._needs.setObjectName("model_needs")
-        self._fit = QLabel()
+        self._fit = TextLabel()
         self._fit.setObjectName("model_fit")
         self._where = SubtleLabel()
         self._where.setObjectName("model_where")

@@ -2,9 +2,9 @@
 
 from PySide6.QtCore import Qt, QUrl, Signal
 from PySide6.QtGui import QDesktopServices
-from PySide6.QtWidgets import QDialog, QDialogButtonBox, QLabel, QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QDialogButtonBox, QLineEdit, QVBoxLayout, QWidget
 
-from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel
+from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, TextLabel
 from app.viewmodels.hub_token import HubToken
 
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"
@@ -42,12 +42,11 @@ class TokenDialog(QDialog):
         token.look()
 
     def _build(self, repo: str) -> None:
-        why = QLabel(_WHY_ONE.format(repo=repo) if repo else _WHY)
-        why.setTextFormat(Qt.TextFormat.PlainText)
+        why = TextLabel(_WHY_ONE.format(repo=repo) if repo else _WHY)
         why.setWordWrap(True)
         self._where = SubtleLabel()
         self._where.setObjectName("token_help")
-        self._state = QLabel()
+        self._state = TextLabel()
         self._state.setObjectName("token_state")
         self._state.setWordWrap(True)
         self._state.setTextFormat(Qt.TextFormat.PlainText)

@@ -55,7 +55,8 @@ def controls_of(window: QWidget) -> list[QWidget]:
 def readers_of_html(window: QWidget) -> list[str]:
     """Return the labels that take a text for HTML where it looks like it."""
     labels = (label for label in window.findChildren(QLabel) if label.textFormat() is not Qt.TextFormat.PlainText)
-    return [label.objectName() or label.text() for label in labels if label.metaObject().className() != "QTipLabel"]
+    own = (label for label in labels if label.metaObject().className() != "QTipLabel")
+    return [label.objectName() or label.text() for label in own if label.objectName() != "qt_msgboxex_icon_label"]
 
 
 def unnamed(controls: Iterable[QWidget]) -> list[str]:
