@@ -48,13 +48,13 @@ def as_line(item: Request | Event) -> dict[str, object]:
     return json.loads(encode(item))
 
 
-@fuzz(150)
+@fuzz(80)
 @given(st.one_of(st.text(), JSON.map(json.dumps), damaged(encode(ANSWER).encode()).map(lambda b: b.decode("latin-1"))))
 def test_any_line_is_read_or_refused(line):
     understood(line)
 
 
-@fuzz(300)
+@fuzz(150)
 @given(st.one_of(mutated(as_line(REQUEST)), mutated(as_line(ANSWER))))
 def test_what_is_read_can_be_said_again(data):
     read = understood(json.dumps(data))
@@ -98,7 +98,7 @@ def test_only_a_known_engine_is_listened_to():
 SETTINGS = {"version": 1, **plain_fields(Settings(model_path="/models/a", recent_model_paths=("/models/a", "/b")))}
 
 
-@fuzz(150)
+@fuzz(80)
 @given(
     st.one_of(
         st.binary(max_size=200),
@@ -149,7 +149,7 @@ COLUMNS = (
 CHANGES = st.lists(st.tuples(st.sampled_from(COLUMNS), st.integers(1, 4), CELLS, st.booleans()), min_size=1, max_size=6)
 
 
-@fuzz(80)
+@fuzz(40)
 @given(changes=CHANGES)
 def test_any_cell_of_the_database_is_read_or_told(tmp_path_factory, qapp, changes):
     path = tmp_path_factory.mktemp("store") / "chats.sqlite3"

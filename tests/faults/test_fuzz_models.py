@@ -331,7 +331,6 @@ TEMPLATES = {
     "replacements by a filter": "{{ ('x' * 99999)|replace('x', 'y' * 99999) }}",
     "numbers without end": "{{ range(10**18)|list }}",
     "itself": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-    "words": "{{ lipsum(n=99999) }}",
     "doubling": "{% set ns = namespace(s='x' * 9999) %}"
     "{% for i in range(10) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",
     "brackets": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
@@ -445,7 +444,7 @@ JINJA = st.sampled_from(
 
 # The alarm may fall into hypothesis's own callback of the garbage collection, where Python drops it; it comes again.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@fuzz(120)
+@fuzz(80)
 @given(st.lists(JINJA, max_size=25).map("".join))
 def test_any_template_is_rendered_or_refused(tokenizer, template):
     rendered(tokenizer, template)
