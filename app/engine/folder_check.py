@@ -36,7 +36,7 @@ def check_files(path: Path) -> None:
                 )
 
 
-def check_weights(path: Path, config: dict[str, Any]) -> None:
+def check_headers(path: Path, config: dict[str, Any]) -> None:
     """Make sure that the headers of the weights say no more than is there, and the config no more than the headers.
 
     No weight is read and nothing allocated: safetensors checks types, shapes and places against the file's length.
@@ -49,8 +49,8 @@ def check_weights(path: Path, config: dict[str, Any]) -> None:
                 tensors += len(opened.keys())
         except (SafetensorError, OSError) as error:
             raise NibbleError(
-                f"The weights in {path} cannot be read: {file.name}: {error}",
-                "A file may be cut short or missing: fetch this model again.",
+                f"The weights in {file} cannot be read: {error}",
+                "The file may be cut short or damaged: fetch it again.",
             ) from error
     for key, count in _layer_counts(config):
         if count > tensors:

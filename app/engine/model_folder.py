@@ -25,7 +25,6 @@ from app.engine.cache_plan import CachePlan, make_caches, plan_cache
 from app.engine.calibration import POSITIONS, Calibration, CalibrationStoppedError, calibrate, start
 from app.engine.calibration_store import CalibrationStore, fingerprint
 from app.engine.fit import expanded_bytes, has_half_scales, with_work
-from app.engine.folder_check import check_weights
 from app.engine.model_files import read_config, short
 from app.engine.prompt import template_fault
 from app.errors import NibbleError
@@ -46,6 +45,8 @@ _MISFITS = {
     r"Expected shape (\(.*?\)) but received shape (\(.*?\)) for parameter (\S+)": r"\3 should be \1 and is \2",
 }
 """What MLX says of weights that do not fit, and how to say it."""
+_NOTHING_ELSE = {"trust_remote_code": False, "local_files_only": True}
+"""For transformers, which else asks on stdin whether to run a tokenizer's own code: stdin is the protocol."""
 _CONTEXT_KEYS = ("max_position_embeddings", "max_seq_len", "n_positions", "seq_length", "model_max_length")
 
 
@@ -84,7 +85,6 @@ def open_model(path: Path, progress: Callable[[str], None], calibrating: Calibra
     Nothing of the folder is run: a model that brings Python code of its own is refused. Raises NibbleError.
     """
     config = read_config(path)
-    check_weights(path, config)
     attention_patch.install()
     template_sandbox.install()
     progress("Reading weights")
@@ -216,8 +216,7 @@ def _without(model: Any, plan: CachePlan, positions: int, why: str) -> Calibrati
 def _load_tokenizer(path: Path, config: dict[str, Any]) -> Any:
     transformers_logging.set_verbosity_error()  # it warns of long texts; the engine refuses them with its own sentence
     try:
-        # Left to itself, transformers asks on stdin whether to run a tokenizer's own code.
-        return load_tokenizer(path, {"trust_remote_code": False}, eos_token_ids=config.get("eos_token_id"))
+        return load_tokenizer(path, dict(_NOTHING_ELSE), eos_token_ids=config.get("eos_token_id"))
     except Exception as error:
         if "trust_remote_code" in str(error):
             raise NibbleError(

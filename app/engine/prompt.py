@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.chat.message import Message, Role
-from app.engine.template_sandbox import TIME_LIMIT_S, TemplateTimeError, time_limit
+from app.engine.template_sandbox import TemplateTimeError, time_limit
 from app.errors import NibbleError
 
 MOST_ADDED_CHARACTERS = 1_000_000
@@ -20,7 +20,7 @@ def prompt_tokens(tokenizer: Any, messages: Sequence[Message], system_prompt: st
 
     A template that refuses a system role gets the system prompt at the head of the first message instead. A model
     without a template reads the plain texts, named by their roles. Raises NibbleError where a template fails, takes
-    longer than `TIME_LIMIT_S` or writes far more than it was given. For the main thread.
+    longer than template_sandbox.TIME_LIMIT_S or writes far more than it was given. For the main thread.
     """
     if not messages or messages[-1].role is not Role.USER:
         raise NibbleError("There is no message to answer.", "Write one first.")
@@ -55,18 +55,20 @@ def _merged(turns: list[dict[str, str]], system_prompt: str) -> list[dict[str, s
 
 
 def _templated(tokenizer: Any, turns: list[dict[str, str]]) -> list[int]:
-    hint = "Its tokenizer_config.json may be damaged: fetch it again."
     try:
         with time_limit():
             text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    except TemplateTimeError:
-        raise _EndlessTemplateError(f"This model's chat template runs longer than {TIME_LIMIT_S:g} s.", hint) from None
-    except Exception as error:  # it is a program, and may fail as any does
-        said = f"{error}"[:300] or type(error).__name__
+        written = len(text) - 2 * sum(len(turn["content"]) for turn in turns)
+        if written > MOST_ADDED_CHARACTERS:
+            raise TemplateTimeError(f"it wrote {len(text):,} characters")
+    except TemplateTimeError as error:
+        raise _EndlessTemplateError(
+            f"This model's chat template does not come to an end: {error}.", "Choose another model."
+        ) from error
+    except Exception as error:
+        # A template is a program, and not ours.
         raise NibbleError(
-            f"This model's chat template refused the conversation: {said}",
+            f"This model's chat template refused the conversation: {str(error)[:300] or type(error).__name__}",
             "Start a new chat, or change the last message.",
         ) from error
-    if len(text) > 2 * sum(len(turn["content"]) for turn in turns) + MOST_ADDED_CHARACTERS:
-        raise _EndlessTemplateError(f"This model's chat template wrote {len(text):,} characters of its own.", hint)
     return list(tokenizer.encode(text, add_special_tokens=False))

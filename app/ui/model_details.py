@@ -30,7 +30,6 @@ class ModelDetails(QFrame):
         self._title = TextLabel()
         self._title.setObjectName("model_title")
         self._title.setFont(scaled_font(self._title.font(), 1.2, bold=True))
-        self._title.setTextFormat(Qt.TextFormat.PlainText)
         self._needs = SubtleLabel()
         self._needs.setObjectName("model_needs")
         self._fit = TextLabel()
@@ -39,7 +38,6 @@ class ModelDetails(QFrame):
         self._where.setObjectName("model_where")
         for label in (self._title, self._needs, self._fit, self._where):
             label.setWordWrap(True)
-            label.setTextFormat(Qt.TextFormat.PlainText)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._bar = QProgressBar()
         self._bar.setObjectName("model_progress")

@@ -11,6 +11,7 @@ from app.ui.controls import rounded
 from app.ui.theme import GAP, SubtleLabel, mix
 from app.viewmodels.chat_session import ChatSession
 from app.viewmodels.open_model import OpenModel
+from app.viewmodels.plain_tooltip import plain_tooltip
 
 STARTER_TEXT = (
     'The starter is a tiny model for trying Nibble out; do not trust what it says. <a href="get">Get a real model…</a>'
@@ -29,6 +30,7 @@ class QuietNote(QFrame):
         self.setAccessibleName(accessible_name)
         self._text = SubtleLabel(factor=0.92)
         self._text.setObjectName(f"{name}_text")
+        self._text.setTextFormat(Qt.TextFormat.RichText)  # for the link: whatever is not ours is escaped
         self._text.setTextInteractionFlags(Qt.TextInteractionFlag.LinksAccessibleByMouse | _BY_KEYS)
         self._text.linkActivated.connect(self.link_followed)
         row = QHBoxLayout(self)
@@ -79,5 +81,5 @@ class ChatModelNote(QuietNote):
                 f'This chat was written with {name}. <a href="open">Open {name}</a>, or go on with '
                 f"{escape(self._model.title)}."
             )
-            self._text.setToolTip(path)
+            self._text.setToolTip(plain_tooltip(path))
         self.setVisible(bool(path))

@@ -1,6 +1,6 @@
 """The Hugging Face access token: a place to paste, replace and remove it."""
 
-from PySide6.QtCore import Qt, QUrl, Signal
+from PySide6.QtCore import QUrl, Signal
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QDialog, QDialogButtonBox, QLineEdit, QVBoxLayout, QWidget
 
@@ -49,7 +49,6 @@ class TokenDialog(QDialog):
         self._state = TextLabel()
         self._state.setObjectName("token_state")
         self._state.setWordWrap(True)
-        self._state.setTextFormat(Qt.TextFormat.PlainText)
         self._line = QLineEdit()
         self._line.setObjectName("token_line")
         self._line.setAccessibleName("Access token")

@@ -11,6 +11,7 @@ from app.viewmodels import model_rows
 from app.viewmodels.model_list import ModelList
 from app.viewmodels.model_rows import ModelRow
 from app.viewmodels.panel_state import UNMEASURED
+from app.viewmodels.plain_tooltip import plain_tooltip
 
 SORT_ROLE = int(Qt.ItemDataRole.UserRole)
 """What a column is sorted by: a number, or text in lower case."""
@@ -132,7 +133,7 @@ class ModelTable(QAbstractTableModel):
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return _RIGHT if column.is_figure else _LEFT
         if role == Qt.ItemDataRole.ToolTipRole:
-            return column.said(row, group_size)
+            return plain_tooltip(column.said(row, group_size))
         if role == Qt.ItemDataRole.AccessibleTextRole:
             return f"{column.heading}: {column.shown(row, group_size)}"
         return None

@@ -19,7 +19,7 @@ from mlx_lm.utils import load_tokenizer
 
 from app.chat.message import Message, Role
 from app.engine import template_sandbox
-from app.engine.folder_check import MOST_CONFIG_BYTES, check_weights
+from app.engine.folder_check import MOST_CONFIG_BYTES, check_headers
 from app.engine.model_folder import open_model
 from app.engine.prompt import prompt_tokens
 from app.errors import NibbleError
@@ -162,7 +162,7 @@ def test_damaged_weights_are_refused_or_read(good, tmp_path_factory, data):
     (folder / "model.safetensors").write_bytes(data.draw(damaged(content[:header])) + content[header:])
     with soon():
         try:
-            check_weights(folder, {})
+            check_headers(folder, {})
         except NibbleError:
             return
     opens(folder)

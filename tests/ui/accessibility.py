@@ -46,6 +46,9 @@ MOST_LINKS = 20
 """In one text of a test."""
 _UNSAID = (QAccessible.Role.NoRole, QAccessible.Role.Client)
 
+_QTS_OWN = ("qt_msgboxex_icon_label",)
+"""Labels of Qt's own, without a text."""
+
 
 def controls_of(window: QWidget) -> list[QWidget]:
     """Return what a person can act on in `window`, as it is shown now."""
@@ -53,10 +56,13 @@ def controls_of(window: QWidget) -> list[QWidget]:
 
 
 def readers_of_html(window: QWidget) -> list[str]:
-    """Return the labels that take a text for HTML where it looks like it."""
-    labels = (label for label in window.findChildren(QLabel) if label.textFormat() is not Qt.TextFormat.PlainText)
-    own = (label for label in labels if label.metaObject().className() != "QTipLabel")
-    return [label.objectName() or label.text() for label in own if label.objectName() != "qt_msgboxex_icon_label"]
+    """Return the labels that take a text for HTML where it looks like it, unasked."""
+    labels = (label for label in window.findChildren(QLabel) if label.textFormat() is Qt.TextFormat.AutoText)
+    return [
+        label.objectName() or label.text()
+        for label in labels
+        if label.objectName() not in _QTS_OWN and label.metaObject().className() != "QTipLabel"
+    ]
 
 
 def unnamed(controls: Iterable[QWidget]) -> list[str]:
