@@ -269,6 +269,8 @@ def _fill(store: Any, conversations: int, messages: int, *, with_code: bool = Fa
 async def _told(signal: Any, holds: Callable[[], bool], timeout_s: float = 3600.0) -> None:
     """Wait for what a signal tells: asking again and again would cost the thread time that is measured."""
     told = asyncio.Event()
+    if holds():  # a short text may be at its end already
+        return
     connection = signal.connect(lambda *_: told.set() if holds() else None)
     try:
         async with asyncio.timeout(timeout_s):
