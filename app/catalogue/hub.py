@@ -47,18 +47,19 @@ def plan_of(repo: str, revision: str, token: str | None) -> Plan:
     api = HfApi(token=token or False)
     try:
         info = api.model_info(repo, revision=revision, files_metadata=True, timeout=API_TIMEOUT_S)
-    except (KeyError, TypeError, AttributeError) as error:
+        files = tuple(_planned(sibling) for sibling in info.siblings or () if is_safe(sibling.rfilename))
+        commit = str(info.sha) if info.sha is not None else ""
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error  # JSON, but not of a model
-    files = tuple(_planned(sibling) for sibling in info.siblings or () if is_safe(sibling.rfilename))
     if not any(fnmatchcase(file.name, WEIGHTS) for file in files) or not any(f.name == "config.json" for f in files):
         raise DownloadError(
             FailureKind.UNSUITABLE,
             f"{repo} holds no model that Nibble can open: config.json and {WEIGHTS} are wanted.",
             "Choose a repository in MLX's format, such as those of mlx-community.",
         )
-    if info.sha is None:
+    if not commit:
         raise ValueError("the answer names no commit")
-    return Plan(repo, revision, info.sha, files)
+    return Plan(repo, revision, commit, files)
 
 
 def is_safe(name: str) -> bool:
