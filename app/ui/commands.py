@@ -18,6 +18,7 @@ from app.ui.about_dialog import AboutDialog
 from app.ui.compare_window import CompareWindow
 from app.ui.composer import Composer
 from app.ui.controls import NoticeBar
+from app.ui.menus import Actions
 from app.ui.models_window import ModelsWindow
 from app.ui.options_dialog import OptionsDialog
 from app.ui.quality_window import QualityWindow
@@ -270,6 +271,18 @@ class Commands(QObject):
             prompts.confirm_link(self._window, url, lambda: _open_url(url))
         else:
             self._notice.show_notice("This link is not opened.", "Nibble opens web and mail addresses only.")
+
+    def connect_edits(self, actions: Actions) -> None:
+        """Let the Edit menu act on whatever field has the focus."""
+        for action, method in (
+            (actions.undo, "undo"),
+            (actions.redo, "redo"),
+            (actions.cut, "cut"),
+            (actions.copy, "copy"),
+            (actions.paste, "paste"),
+            (actions.select_all, "selectAll"),
+        ):
+            action.triggered.connect(lambda _=False, m=method: self.edit(m))
 
     def edit(self, method: str) -> None:
         """Have the widget with the focus undo, redo, cut, copy, paste or select all."""

@@ -249,15 +249,7 @@ class MainWindow(QMainWindow):
         ]
         for action, call in pairs:
             action.triggered.connect(lambda _=False, c=call: c())  # type: ignore[attr-defined]
-        for action, method in (
-            (actions.undo, "undo"),
-            (actions.redo, "redo"),
-            (actions.cut, "cut"),
-            (actions.copy, "copy"),
-            (actions.paste, "paste"),
-            (actions.select_all, "selectAll"),
-        ):
-            action.triggered.connect(lambda _=False, m=method: commands.edit(m))
+        commands.connect_edits(actions)
         actions.panel.triggered.connect(self._set_panel)
         self.composer.edit.textChanged.connect(self._enable_actions)
 
