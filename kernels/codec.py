@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import mlx.core as mx
 
+from kernels.lanes import HEAD_SIZES, lane_constants
 from kernels.layout import Layout
 from kernels.rotation import Rotation, RotationKind
 
@@ -49,9 +50,10 @@ class Codec:
         """Return what the fused kernels read, float32.
 
         That is cos and sin of 2 pi n / D, the signs, mu, lambda and smooth where there are any, with lambda the most
-        that it enlarges a query's value by in each head, and last the factor that queries get (softmax scale times
-        log2 e). It is computed where MLX computes: an array made from Python's numbers stays in the host's memory, and
-        every threadgroup would wait for it.
+        that it enlarges a query's value by in each head, and the factor that queries get (softmax scale times log2 e);
+        from the next multiple of four on what each lane of the fused step needs (`kernels.lanes`). It is computed where
+        MLX computes: an array made from Python's numbers stays in the host's memory, and every threadgroup would wait
+        for it.
         """
         if query_scale not in self._tables:
             dim = self.rotation.dim
@@ -61,7 +63,10 @@ class Codec:
             parts += [constant.reshape(-1) for constant in self._constants]
             if self.lam is not None:
                 parts.append((1 / self.lam[0]).max(axis=-1))
-            self._tables[query_scale] = mx.concatenate([*parts, mx.array([query_scale])])
+            parts.append(mx.array([query_scale]))
+            if dim in HEAD_SIZES:
+                parts += [mx.zeros(-sum(part.size for part in parts) % 4), lane_constants(self.rotation.signs)]
+            self._tables[query_scale] = mx.concatenate(parts)
             mx.eval(self._tables[query_scale])
         return self._tables[query_scale]
 

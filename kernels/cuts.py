@@ -12,8 +12,10 @@ THREADGROUP_BYTES = 32768
 MOST_BLOCKS = 128
 TILE = 16
 """Tokens that a SIMD-group takes at a time."""
-_MERGED_BLOCKS = (32, 64, MOST_BLOCKS)
-"""Numbers of partial sums that the second pass is compiled for."""
+FEW_BLOCKS = 40
+"""Partial sums that the second pass adds up with half as many SIMD-groups."""
+_MERGED_BLOCKS = (FEW_BLOCKS, 80, MOST_BLOCKS)
+"""Numbers of partial sums that the second pass is compiled for: a few blocks more than 32 or 64 need no larger one."""
 _MOST_NEW_TOKENS = 8
 
 
@@ -23,8 +25,7 @@ class Tuning:
 
     Up to `whole_tokens` a step is one launch, of threadgroups with `whole_simds` SIMD-groups, one of which takes the
     new token. Beyond, threadgroups have `simds`, and a launch has one for each of `cores` while that leaves a
-    SIMD-group no more than `few_tiles` tiles, else as many as the cores hold at once. Of rows of 256 values, whose
-    tiles are twice as large, one for every other core.
+    SIMD-group no more than `few_tiles` tiles, else as many as the cores hold at once.
     """
 
     whole_tokens: int
@@ -89,17 +90,20 @@ def cut_for(backend: str, vectors: int, kv_heads: int, head_dim: int, tokens: in
         return whole
     tiles = -(-tokens // TILE)
     simds = tuning.simds
-    groups = tuning.cores // 2 if head_dim == 256 else tuning.cores
+    groups = tuning.cores
+    # The last SIMD-group has the new token instead of a tile.
     wanted = max(2, -(-(tiles + 1) // simds))
     choices = [n for n in _divisors(vectors) if fits(Cut(n, simds, MOST_BLOCKS), vectors, head_dim)]
-    # 33 blocks count as 32: a SIMD-group then takes a second tile, which costs less than a longer second pass.
-    sets = max((n for n in choices if kv_heads * n * (wanted - wanted // 32) <= groups), default=choices[0])
-    if tiles > tuning.few_tiles * simds * (groups // (kv_heads * sets)):
-        groups = tuning.cores * Cut(sets, simds, MOST_BLOCKS).resident(vectors, head_dim)
+    # As many sets as leave each SIMD-group one tile, or few, without the largest second pass. 33 blocks count as 32.
+    fewest = [blocks for blocks in (wanted, -(-wanted // tuning.few_tiles)) if blocks <= _MERGED_BLOCKS[-2]]
+    fitting = ([n for n in choices if kv_heads * n * (blocks - blocks // 32) <= groups] for blocks in fewest)
+    sets = max(next(filter(None, fitting), choices[:1]))
+    if tiles <= tuning.few_tiles * simds * (groups // (kv_heads * sets)):
+        return Cut(sets, simds, max(2, min(wanted, groups // (kv_heads * sets), MOST_BLOCKS)))
+    groups = tuning.cores * Cut(sets, simds, MOST_BLOCKS).resident(vectors, head_dim)
     blocks = max(2, min(wanted, groups // (kv_heads * sets), MOST_BLOCKS))
-    # Likewise where a few more would ask for the second pass of twice as many.
-    blocks = next((most for most in _MERGED_BLOCKS if most < blocks <= most + most // 16), blocks)
-    return Cut(sets, simds, blocks)
+    # One or two more than 32 or 64 only make the second pass longer.
+    return Cut(sets, simds, next((most for most in (32, 64) if most < blocks <= most + most // 16), blocks))
 
 
 def kinds_of_cut(backend: str, vectors: int, kv_heads: int, head_dim: int) -> list[Cut]:

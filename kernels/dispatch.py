@@ -147,7 +147,7 @@ def reason_against(
     where = backend()
     if where == "cpu":
         return "there is no GPU"
-    reason = fused.reason_against(codec, queries, capacity, mask, window)
+    reason = fused.reason_against(codec, queries, kv_heads, capacity, mask, window)
     if not reason:
         shape = (codec.group_size, codec.mu is not None, codec.lam is not None, codec.smooth is not None)
         # One new token at a time is what a reply is made of: no length of it may fail in the middle.

@@ -8,21 +8,22 @@ from typing import Any
 import mlx.core as mx
 
 from kernels.codec import Codec
-from kernels.cuts import Cut, cut_for
+from kernels.cuts import FEW_BLOCKS, Cut, cut_for
+from kernels.lanes import HEAD_SIZES
 from kernels.reference import MAX_QUERIES
 from kernels.rotation import RotationKind
 from kernels.sources import Source, launch, resident
 
-HEAD_SIZES = (64, 128, 256)
-"""Head sizes that the step is fused for; coding and dequantizing alone take any even one."""
 FLOAT_TYPES = (mx.float16, mx.bfloat16)
 """Types that the step is fused for: its products are of halves, whose rounding these have anyway."""
 POSITION_SIZE = 4
 """Elements of a step's position, of which the first counts: MLX's CUDA backend keeps arrays of up to eight bytes in
 memory that it shares with the host, where every threadgroup would wait some 4 us for it."""
 _TILE_ROWS = 32
+_MOST_WORDS = 2**31
+"""Words of codes in a layer's cache; the kernel counts them in 32 bits."""
 _MERGE_SIMDS = 8
-_ATTEND_HEADERS = ("numbers.h", "codes.h", "matrices.h", "srft_lanes.h")
+_ATTEND_HEADERS = ("numbers.h", "codes.h", "words.h", "matrices.h", "srft_lanes.h")
 _MERGE_HEADERS = ("numbers.h", "neighbours.h", "srft_lanes.h")
 _INPUTS = ("queries", "keys", "values", "codes", "scales", "position", "table")
 _Step = Callable[..., tuple[mx.array, mx.array]]
@@ -32,12 +33,13 @@ _Step = Callable[..., tuple[mx.array, mx.array]]
 def reason_against(
     codec: Codec,
     queries: mx.array,
+    kv_heads: int,
     capacity: int,
     mask: mx.array | str | None,
     window: int,
 ) -> str:
     """Return why a step of these shapes is not fused, or ""."""
-    L, D = queries.shape[2:]
+    B, _, L, D = queries.shape
     if codec.rotation.kind is not RotationKind.SRFT:
         return f"no fused kernel for the rotation {codec.rotation.kind.value}"
     if D not in HEAD_SIZES:
@@ -50,6 +52,8 @@ def reason_against(
         return "more than one new token in a sliding window"
     if capacity % _TILE_ROWS:
         return f"no fused kernel for a cache of {capacity} rows"
+    if 2 * B * kv_heads * capacity * codec.layout.words >= _MOST_WORDS:
+        return f"no fused kernel for a cache of {capacity} rows in {B * kv_heads} heads"
     if isinstance(mask, mx.array):
         if mask.dtype != mx.bool_:
             return "the model adds a mask of numbers"
@@ -80,6 +84,7 @@ def append_and_attend(
     B, Hq, L, D = queries.shape
     Hk = keys.shape[1]
     table = codec.table(scale * math.log2(math.e))
+    rows = min(tokens, window) if window else tokens
     masks = [mx.contiguous(mask.reshape(L, -1))] if isinstance(mask, mx.array) else []
     step = _step(
         backend,
@@ -92,7 +97,7 @@ def append_and_attend(
         queries.dtype,
         bool(masks),
         window,
-        cut or cut_for(backend, Hq // Hk * L, Hk, D, tokens),
+        cut or cut_for(backend, Hq // Hk * L, Hk, D, rows),
     )
     return step(queries, keys, values, codes, scales, position, table, *masks)
 
@@ -120,7 +125,7 @@ def _step(
     vectors = Hq // Hk * L
     next_position = ((POSITION_SIZE,), mx.int32)
     result = ((B, Hq, L, D), dtype)
-    constants = [("T", dtype), ("D", D), ("MU", centred), ("LAMBDA", scaled), ("HK", Hk)]
+    constants = [("T", dtype), ("D", D), ("MU", centred), ("LAMBDA", scaled), ("SMOOTH", smoothed), ("HK", Hk)]
     partial = [((B, Hq * L, cut.blocks, D), mx.float32), ((B, Hq * L, cut.blocks, 2), mx.float32)]
     threads = cut.simds * 32
     attend = launch(
@@ -145,13 +150,12 @@ def _step(
             ("L", L),
             ("SIMDS", cut.simds),
             ("WINDOW", window),
-            ("SMOOTH", smoothed),
         ],
         (cut.blocks, Hk * cut.sets, B),
         threads,
         [result, next_position] if cut.whole else [*partial, next_position],
     )
-    simds = _MERGE_SIMDS if cut.blocks <= 32 else 2 * _MERGE_SIMDS
+    simds = _MERGE_SIMDS if cut.blocks <= FEW_BLOCKS else 2 * _MERGE_SIMDS
     merge = launch(
         Source("nibble_attend_merge", "attend_merge.metal", _MERGE_HEADERS, ("sums", "parts", "table"), ("result",)),
         backend,

@@ -4,9 +4,14 @@ A row is one head's key or value of one token: `D` values. After centring, rotat
 `G` values along `D`; a group has one float16 scale and every value a code from -8 to 7 (`value = scale * code`). The
 scale has a sign: the value of largest magnitude gets the code -8, whichever side it is on. Coding tries a few scales
 next to the one by which that value is exact, and takes the one by which the group's squared error is least.
-Codes are stored as nibbles `code + 8`, eight to a uint32 word, value `8 w + i` of the row in bits `4 i .. 4 i + 3` of
-word `w`. That is the order of MLX's own affine packing, so `mx.quantized_matmul` and `mx.dequantize` read the words as
-they are, with `bias = -8 * scale`.
+Codes are nibbles `code + 8`, eight to a uint32 word, value `8 w + i` of the row in bits `4 i .. 4 i + 3` of word `w`.
+That is the order of MLX's own affine packing: `mx.quantized_matmul` and `mx.dequantize` read such words as they are,
+with `bias = -8 * scale`.
+
+Words and scales are stored in that order, but for rows of 128 and 256 values, where their units of 64 values stand
+interleaved: the first word of all units, then the second of all, and so on; scales likewise. What a lane of the fused
+step needs of a row, one word of each unit, then stands together, and it reads 16 bytes at a time instead of 4.
+`kernels.reference.interleave` and `in_order` go from one order to the other.
 
 A head size that is no multiple of `G` ends in a shorter group, one that is no multiple of 8 in zero codes.
 """
@@ -27,6 +32,8 @@ SCALE_DTYPE = mx.float16
 SCALE_CHOICES = (1.0, 61 / 64, 58 / 64, 70 / 64)
 """The scales that are tried, in this order, as shares of the one by which the value of largest magnitude is exact."""
 GROUP_SIZES = (32, 64)
+UNIT = 64
+"""Values of a unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,11 @@ class Layout:
     def groups(self) -> int:
         """float16 scales in a row."""
         return -(-self.head_dim // self.group_size)
+
+    @property
+    def units(self) -> int:
+        """How many units of words and scales stand interleaved in a row; 1: they are in order."""
+        return self.head_dim // UNIT if self.head_dim in (2 * UNIT, 4 * UNIT) else 1
 
     @property
     def padded_dim(self) -> int:

@@ -64,7 +64,18 @@ def pack(layout: Layout, rows: mx.array) -> tuple[mx.array, mx.array]:
     codes, scales = round_groups(rows.reshape(*lead, layout.groups, layout.group_size))
     nibbles = (codes + CODE_OFFSET).astype(mx.uint32).reshape(*lead, layout.padded_words, CODES_PER_WORD)
     shifts = mx.arange(0, 32, BITS, dtype=mx.uint32)
-    return (nibbles[..., : layout.words, :] << shifts).sum(axis=-1), scales
+    words = (nibbles[..., : layout.words, :] << shifts).sum(axis=-1)
+    return interleave(layout, words), interleave(layout, scales)
+
+
+def interleave(layout: Layout, row: mx.array) -> mx.array:
+    """Bring words or scales into the order in which they are stored. Shapes: `[..., W]` or `[..., N]`, to the same."""
+    return _transposed(row, layout.units)
+
+
+def in_order(layout: Layout, row: mx.array) -> mx.array:
+    """Undo `interleave`. Shapes: `[..., W]` or `[..., N]`, to the same."""
+    return _transposed(row, row.shape[-1] // layout.units)
 
 
 def round_groups(groups: mx.array, choices: tuple[float, ...] = SCALE_CHOICES) -> tuple[mx.array, mx.array]:
@@ -92,7 +103,7 @@ def round_groups(groups: mx.array, choices: tuple[float, ...] = SCALE_CHOICES) -
 
 def unpack(layout: Layout, codes: mx.array, scales: mx.array) -> mx.array:
     """Return `scale * code`. Shapes: `[..., W]` uint32 and `[..., N]` float16 to `[..., D]` float32."""
-    scales = scales.astype(mx.float32)
+    scales = in_order(layout, scales).astype(mx.float32)
     rows = mx.dequantize(
         _whole_groups(layout, codes), scales, scales * -CODE_OFFSET, group_size=layout.group_size, bits=BITS
     )
@@ -156,7 +167,7 @@ def _of_keys(smooth: mx.array) -> mx.array:
 
 
 def _coded_matmul(layout: Layout, x: mx.array, codes: mx.array, scales: mx.array, *, transpose: bool) -> mx.array:
-    scales = scales.astype(mx.float32)
+    scales = in_order(layout, scales).astype(mx.float32)
     return mx.quantized_matmul(
         x,
         _whole_groups(layout, codes),
@@ -169,11 +180,19 @@ def _coded_matmul(layout: Layout, x: mx.array, codes: mx.array, scales: mx.array
 
 
 def _whole_groups(layout: Layout, codes: mx.array) -> mx.array:
-    """Fill up a shorter last group with zero codes, as MLX's operations read whole groups only."""
+    """Return the words in order, a shorter last group filled up with zero codes: MLX's operations read whole groups."""
+    codes = in_order(layout, codes)
     missing = layout.padded_words - layout.words
     if not missing:
         return codes
     return mx.concatenate([codes, mx.full((*codes.shape[:-1], missing), ZERO_WORD, mx.uint32)], axis=-1)
+
+
+def _transposed(row: mx.array, rows: int) -> mx.array:
+    """Take each row for a matrix of `rows` rows, and transpose it."""
+    if rows in (1, row.shape[-1]):
+        return row
+    return row.reshape(*row.shape[:-1], rows, -1).swapaxes(-1, -2).reshape(row.shape)
 
 
 def _masked(scores: mx.array, mask: mx.array | str | None) -> mx.array:

@@ -12,9 +12,10 @@ import mlx.core as mx
 
 from kernels import dispatch, fused
 from kernels.bench.reading import read_over
-from kernels.codec import Codec, make_codec
+from kernels.codec import Codec
 from kernels.cuts import Cut
 from kernels.layout import BITS, SCALE_DTYPE
+from kernels.rotation import Rotation, RotationKind
 
 SHAPES = ((12, 2, 128), (4, 1, 256), (32, 8, 128), (32, 8, 64))
 """Query heads, key/value heads, head size: Qwen2.5-1.5B, Gemma-3 1B, Llama-3.1-8B, Llama-3.2-1B."""
@@ -50,7 +51,7 @@ class Case:
     @property
     def codec(self) -> Codec:
         """The codec all layers use."""
-        return _codec(self.head_dim, self.group_size)
+        return _codec(self.head_dim, self.kv_heads, self.group_size)
 
     @property
     def scale(self) -> float:
@@ -172,5 +173,8 @@ def _new_rows(case: Case, x: mx.array) -> tuple[mx.array, mx.array]:
 
 
 @functools.cache
-def _codec(head_dim: int, group_size: int) -> Codec:
-    return make_codec(head_dim, group_size, 0)
+def _codec(head_dim: int, kv_heads: int, group_size: int) -> Codec:
+    """Return a codec as calibration leaves one: centred, its keys smoothed."""
+    mu = mx.random.normal((2, kv_heads, head_dim))
+    smooth = mx.random.uniform(0.5, 2.0, (kv_heads, head_dim))
+    return Codec(Rotation(RotationKind.SRFT, head_dim, 0), group_size, mu, None, smooth)

@@ -147,9 +147,10 @@ def step(
 def _same_codes(what: str, codec: Codec, got: tuple[mx.array, mx.array], rows: mx.array) -> Iterator[Finding]:
     """Compare codes and scales with the reference's, and where another scale was chosen, the group's squared error."""
     right = _on_cpu(reference.quantize, codec, rows)
+    errors = [_on_cpu(_group_errors, codec, coded, rows) for coded in (got, right)]
+    got, right = ((reference.in_order(codec.layout, c), reference.in_order(codec.layout, s)) for c, s in (got, right))
     ratios = got[1].astype(mx.float32) / right[1].astype(mx.float32)
     chosen = mx.abs(ratios - 1) > 0.5 * _choices_apart()
-    errors = [_on_cpu(_group_errors, codec, coded, rows) for coded in (got, right)]
     excess = mx.where(chosen, mx.abs(errors[0] / errors[1] - 1), 0)
     # Of a single token one group, or one code, is more than the share that is allowed.
     limit = max(MOST_DIFFERING_CHOICES, 1.0 / chosen.size)
@@ -170,7 +171,7 @@ def _choices_apart() -> float:
 
 
 def _group_errors(codec: Codec, coded: tuple[mx.array, mx.array], rows: mx.array) -> mx.array:
-    """Return the squared error of each group of codes. Shapes: `[2, B, Hk, L, N]`."""
+    """Return the squared error of each group of codes, in order. Shapes: `[2, B, Hk, L, N]`."""
     layout = codec.layout
     squared = (reference.unpack(layout, *coded) - reference.rotate(codec, rows)).square()
     padded = mx.pad(squared, [(0, 0)] * 4 + [(0, layout.padded_dim - layout.head_dim)])

@@ -201,7 +201,7 @@
       }
       // Less what ROUNDER has added, and 8 more for each code.
       word += 0x88888888u - ROUNDER - (ROUNDER << 4) - (ROUNDER << 8);
-      ((SHARED_POINTER(uint))room)[words[w]] = fabs(steps[w]) > 0.0f ? word : 0x88888888u;
+      ((SHARED_POINTER(uint))room)[word_at<D>(words[w])] = fabs(steps[w]) > 0.0f ? word : 0x88888888u;
     }
     simdgroup_barrier(mem_flags::mem_threadgroup);
     if (token < L) {
@@ -209,7 +209,9 @@
       *(device uint4*)(codes + vector * W + 4 * q) = ((SHARED_POINTER(uint4))room)[q];
       #pragma unroll
       for (int w = 0; w < 4; w += SAME) {
-        if (words[w] % GROUP_WORDS == 0) scales[vector * N + words[w] / GROUP_WORDS] = (half)steps[w];
+        if (words[w] % GROUP_WORDS == 0) {
+          scales[vector * N + scale_at<D, G>(words[w] / GROUP_WORDS)] = (half)steps[w];
+        }
       }
     }
   }

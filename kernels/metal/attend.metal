@@ -26,9 +26,6 @@
   constexpr int PARTS = H > 1 ? 2 : 1;       // SIMD-groups that rotate a row
   constexpr int C = H / PARTS;               // complex numbers that a lane of them has in the end
   constexpr int GROUPS = SIMDS / PARTS;
-#if WHOLE
-  constexpr int INVERSE_PARTS = H;           // SIMD-groups that un-rotate a row
-#endif
   // SIMD-groups whose sums are in `totals` at a time.
   constexpr int ROOMS = SIMDS * HEADS * D <= 4096 ? SIMDS : (SIMDS + 1) / 2;
   SHARED(uint4, query_packs, 2 * H * QUADS * 32);
@@ -58,50 +55,42 @@
   const int line = matrix_row(lane);
   const int pair = matrix_pair(lane);
   const int side = pair / 2;
-  const size_t key_row = (size_t)(batch * HK + kv_head) * capacity;
-  const size_t value_row = (size_t)((B + batch) * HK + kv_head) * capacity;
-  const device uint2* key_codes = (const device uint2*)(codes + key_row * W) + line * (W / 2) + pair;
-  const device uint* value_codes = codes + value_row * W + 2 * pair * W + line;
-  const device half* key_scales = scales + key_row * N + line * N + side * 32 / G;
-  const device half* value_scales = scales + value_row * N + line * N + side * 32 / G;
+  const int key_row = (batch * HK + kv_head) * capacity;
+  const int value_row = ((B + batch) * HK + kv_head) * capacity;
+  const device uint* key_codes = codes + key_row * W + line * W + 2 * H * pair;
+  const device uint* value_codes = codes + value_row * W + 2 * pair * W + H * line;
+  const device half* key_scales = scales + key_row * N + line * N + side * (N - H);
+  const device half* value_scales = scales + value_row * N + line * N + side * (N - H);
+  // Rows to be rotated, each by a GROUP of SIMD-groups: in the last block the new tokens' keys and values, in turns, which
+  // every set of a kv head codes for itself; then the query vectors. A lane asks for the first of them before its tile.
+  const bool last = block == blocks - 1;
+  const int new_rows = last ? 2 * L : 0;
+  const int rows = new_rows + HEADS;
+  const int part = simd % PARTS;
+  const device T* query_rows = queries + batch * (int)queries_strides[0] +
+                               kv_head * (HEADS * SETS / L) * (int)queries_strides[1];
+  const device T* key_rows = keys + batch * (int)keys_strides[0] + kv_head * (int)keys_strides[1];
+  const device T* value_rows = values + batch * (int)values_strides[0] + kv_head * (int)values_strides[1];
+  int r = simd < GROUPS * PARTS ? simd / PARTS : rows;
+  T x_raw[2 * H];
+  load_row<H>(x_raw, row_to_rotate<L>(min(r, rows - 1), new_rows, key_rows, keys_strides[2], value_rows, values_strides[2],
+                                      query_rows, queries_strides[1], queries_strides[2], first_of_head), lane);
+  constexpr int FORWARD = FORWARD_FLOATS(H, PARTS);
+  float rotation[FORWARD];
+  load_lane<FORWARD>(rotation, table + forward_at<D, HK, MU, LAMBDA, SMOOTH>(), part * 32 + lane, PARTS * 32);
+  const thread float* signs = rotation + 2 * TWIDDLES(H, PARTS);
   int first = (block * SIMDS + simd) * 16;
-  uint2 key_words[2][H];      // of tokens line and line + 8
+  uint key_words[2][2 * H];   // of tokens line and line + 8: of each unit word 2 pair % 4, then of each the one after
   half key_steps[2][H];
   uint value_words[4][H];     // of tokens 2 pair, 2 pair + 1, and the same + 8
   half value_steps[2][H];
-  {
-    const int t = min(first, capacity - 16);
-    #pragma unroll
-    for (int u = 0; u < H; u++) {
-      #pragma unroll
-      for (int i = 0; i < 2; i++) {
-        key_words[i][u] = key_codes[(t + 8 * i) * (W / 2) + 4 * u];
-        key_steps[i][u] = key_scales[(t + 8 * i) * N + u * 64 / G];
-        value_words[2 * i][u] = value_codes[(t + 8 * i) * W + 8 * u];
-        value_words[2 * i + 1][u] = value_codes[(t + 8 * i + 1) * W + 8 * u];
-        value_steps[i][u] = value_scales[(t + 8 * i) * N + u * 64 / G];
-      }
-    }
-  }
+  load_keys<H, W, N>(key_words, key_steps, key_codes, key_scales, min(first, capacity - 16));
+  load_values<H, W, N>(value_words, value_steps, value_codes, value_scales, min(first, capacity - 16));
   const int constants = 3 * D;
   const int lambdas = constants + (MU ? 2 * HK * D : 0);
   const int smoothings = lambdas + (LAMBDA ? 2 * HK * D : 0);
   const int bounds = smoothings + (SMOOTH ? HK * D : 0);
-  // Rows to be rotated, each by a GROUP of SIMD-groups: in the last block the new tokens' keys and values, in turns, which
-  // every set of a kv head codes for itself; then the query vectors.
-  const bool last = block == blocks - 1;
   bool fresh = last && simd == SIMDS - 1;
-  const int new_rows = last ? 2 * L : 0;
-  const int part = simd % PARTS;
-  const size_t query_at = batch * queries_strides[0] + (size_t)kv_head * (HEADS * SETS / L) * queries_strides[1];
-  const size_t key_at = batch * keys_strides[0] + kv_head * keys_strides[1];
-  const size_t value_at = batch * values_strides[0] + kv_head * values_strides[1];
-  float cosines[2 * C + 4];
-  float sines[2 * C + 4];
-  float2 signs[H];            // of elements 64 j + 2 lane and the next one, of which a lane has H pairs
-  load_twiddles<H, PARTS>(table, part, lane, cosines, sines);
-  #pragma unroll
-  for (int j = 0; j < H; j++) signs[j] = *(const device float2*)(table + 2 * D + 64 * j + 2 * lane);
   const int before = position[0];
   const int row = min(WINDOW > 0 ? before % (WINDOW > 0 ? WINDOW : 1) : before, capacity - L);  // of the first new token
   const int seen = WINDOW > 0 ? min(before, WINDOW) : before;
@@ -115,21 +104,18 @@
     }
   }
   if (thread_id >= HEADS && thread_id < 4 * QUADS) query_factors[thread_id] = 0.0f;
-  for (int r = simd < GROUPS * PARTS ? simd / PARTS : new_rows + HEADS; r < new_rows + HEADS; r += GROUPS) {
+  while (r < rows) {
     const bool is_new = r < new_rows;
     const int which = r % 2;                 // of a new row: 0 a key, 1 a value
     const int h = r - new_rows;              // of a query
-    const int vector = first_of_head + max(h, 0);
-    const device T* from = queries + query_at + vector / L * queries_strides[1] + vector % L * queries_strides[2];
-    if (is_new) from = which == 0 ? keys + key_at + r / 2 * keys_strides[2] : values + value_at + r / 2 * values_strides[2];
     float re[H];
     float im[H];
     float squares = 0.0f;
     #pragma unroll
     for (int j = 0; j < H; j++) {
       const int d = 64 * j + 2 * lane;
-      re[j] = (float)from[d];
-      im[j] = (float)from[d + 1];
+      re[j] = (float)x_raw[2 * j];
+      im[j] = (float)x_raw[2 * j + 1];
       if (MU && is_new) {
         const float2 mean = *(const device float2*)(table + constants + (which * HK + kv_head) * D + d);
         re[j] -= mean.x;
@@ -140,12 +126,12 @@
         re[j] *= is_new ? reciprocal(smooth.x) : smooth.x;
         im[j] *= is_new ? reciprocal(smooth.y) : smooth.y;
       }
-      re[j] *= signs[j].x;
-      im[j] *= signs[j].y;
+      re[j] *= signs[2 * j];
+      im[j] *= signs[2 * j + 1];
       squares += re[j] * re[j] + im[j] * im[j];
     }
     float x[2 * C];
-    srft_lanes<H, PARTS>(re, im, x, cosines, sines, part, lane);
+    srft_lanes<H, PARTS>(re, im, x, rotation, part, lane);
     if (LAMBDA) {
       const device float* lambda = table + lambdas + ((is_new ? which : 0) * HK + kv_head) * D;
       #pragma unroll
@@ -175,6 +161,11 @@
       if (part == 0 && lane == 0) {
         query_factors[h] = table[bounds + (LAMBDA ? HK : 0)] * as_type<float>(exponent << 23);
       }
+    }
+    r += GROUPS;
+    if (r < rows) {
+      load_row<H>(x_raw, row_to_rotate<L>(r, new_rows, key_rows, keys_strides[2], value_rows, values_strides[2],
+                                          query_rows, queries_strides[1], queries_strides[2], first_of_head), lane);
     }
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -226,18 +217,20 @@
       uint packed = 0u;
       #pragma unroll
       for (int i = 0; i < 8; i++) {
-        packed |= (uint)((int)code_of(totals[word * 8 + i], inverse) + 8) << (4 * i);
+        packed |= nibble_of(code_of(totals[word * 8 + i], inverse)) << (4 * i);
       }
       if (w + lane < 2 * L * W) {
         const int which = word / W % 2;
         const int token = word / W / 2;
-        const int at = (which * L + token) * W + word % W;
-        const size_t out = ((which == 0 ? key_row : value_row) + row + token) * W + word % W;
-        new_codes[at] = packed;
-        if (set % SETS == 0) IN_PLACE(uint, codes)[out] = packed;
+        const int new_row = which * L + token;
+        const int cache_row = (which == 0 ? key_row : value_row) + row + token;
+        const int at = word_at<D>(word % W);
+        new_codes[new_row * W + at] = packed;
+        if (set % SETS == 0) IN_PLACE(uint, codes)[cache_row * W + at] = packed;
         if (word % (G / 8) == 0) {
-          new_scales[at / (G / 8)] = (half)step;
-          if (set % SETS == 0) IN_PLACE(half, scales)[out / (G / 8)] = (half)step;
+          const int scale_to = scale_at<D, G>(word % W / (G / 8));
+          new_scales[new_row * N + scale_to] = (half)step;
+          if (set % SETS == 0) IN_PLACE(half, scales)[cache_row * N + scale_to] = (half)step;
         }
       }
     }
@@ -248,12 +241,12 @@
       #pragma unroll
       for (int i = 0; i < 2; i++) {
         const int t = min(line + 8 * i, L - 1);
-        key_words[i][u].x = new_codes[t * W + 8 * u + 2 * pair];
-        key_words[i][u].y = new_codes[t * W + 8 * u + 2 * pair + 1];
-        key_steps[i][u] = new_scales[t * N + (64 * u + 32 * side) / G];
-        value_words[2 * i][u] = new_codes[(L + min(2 * pair + 8 * i, L - 1)) * W + 8 * u + line];
-        value_words[2 * i + 1][u] = new_codes[(L + min(2 * pair + 8 * i + 1, L - 1)) * W + 8 * u + line];
-        value_steps[i][u] = new_scales[(L + t) * N + (64 * u + 32 * side) / G];
+        key_words[i][u] = new_codes[t * W + 2 * H * pair + u];
+        key_words[i][H + u] = new_codes[t * W + 2 * H * pair + H + u];
+        key_steps[i][u] = new_scales[t * N + side * (N - H) + u];
+        value_words[2 * i][u] = new_codes[(L + min(2 * pair + 8 * i, L - 1)) * W + H * line + u];
+        value_words[2 * i + 1][u] = new_codes[(L + min(2 * pair + 8 * i + 1, L - 1)) * W + H * line + u];
+        value_steps[i][u] = new_scales[(L + t) * N + side * (N - H) + u];
       }
     }
   }
@@ -298,7 +291,7 @@
         uint odd[4];
         #pragma unroll
         for (int i = 0; i < 4; i++) {
-          const uint word = (i < 2 ? key_words[i % 2][u].x : key_words[i % 2][u].y) >> (8 * n);
+          const uint word = key_words[i % 2][i / 2 * H + u] >> (8 * n);
           even[i] = as_type<uint>(codes_0_4(word));
           odd[i] = as_type<uint>(codes_1_5(word));
         }
@@ -312,11 +305,6 @@
       const float upper = (float)key_steps[0][u];
       const float lower = (float)key_steps[1][u];
       #pragma unroll
-      for (int i = 0; i < 2; i++) {
-        key_words[i][u] = key_codes[(next_tile + 8 * i) * (W / 2) + 4 * u];
-        key_steps[i][u] = key_scales[(next_tile + 8 * i) * N + u * 64 / G];
-      }
-      #pragma unroll
       for (int q = 0; q < QUADS; q++) {
         score[q][0] = u == 0 ? dot[q].x * upper : fma(dot[q].x, upper, score[q][0]);
         score[q][1] = u == 0 ? dot[q].y * upper : fma(dot[q].y, upper, score[q][1]);
@@ -324,6 +312,7 @@
         score[q][3] = u == 0 ? dot[q].w * lower : fma(dot[q].w, lower, score[q][3]);
       }
     }
+    load_keys<H, W, N>(key_words, key_steps, key_codes, key_scales, next_tile);
     // Online softmax. The maximum follows only when a score exceeds it by 2: weights stay below 2^6.
     bool exceeds = false;
     #pragma unroll
@@ -389,9 +378,6 @@
       for (int i = 0; i < 2; i++) {
         low[i] = low_halves(value_words[2 * i][u], value_words[2 * i + 1][u]);
         high[i] = high_halves(value_words[2 * i][u], value_words[2 * i + 1][u]);
-        value_steps[i][u] = value_scales[(next_tile + 8 * i) * N + u * 64 / G];
-        value_words[2 * i][u] = value_codes[(next_tile + 8 * i) * W + 8 * u];
-        value_words[2 * i + 1][u] = value_codes[(next_tile + 8 * i + 1) * W + 8 * u];
       }
       uint weights[QUADS][2];
       #pragma unroll
@@ -417,21 +403,22 @@
         }
       }
     }
+    load_values<H, W, N>(value_words, value_steps, value_codes, value_scales, next_tile);
     first = fresh ? seen : first + (blocks * SIMDS - 1) * 16;
     fresh = false;
   }
 
   // Sum up over the SIMD-groups, as many at a time as there is room for: those beyond join the ones before them.
 #if WHOLE
-  constexpr int IC = H / INVERSE_PARTS;
-  const int inverse_part = simd % INVERSE_PARTS;
-  float half_cosines[H];
-  float half_sines[H];
-  float2 last_signs[IC];
-  float2 means[IC];
-  load_twiddles<H, INVERSE_PARTS>(table, inverse_part, lane, cosines, sines);
-  load_inverse_constants<H, INVERSE_PARTS, MU>(table, constants + (HK + kv_head) * D, inverse_part, lane, half_cosines,
-                                               half_sines, last_signs, means);
+  const int inverse_part = simd % H;         // H SIMD-groups un-rotate a row
+  const int d_out = 2 * packed_at<H, H>(0, inverse_part, lane);
+  float inverse[INVERSE_FLOATS(H)];
+  if (simd < H * HEADS) {
+    load_lane<INVERSE_FLOATS(H)>(inverse, table + inverse_at<D, HK, MU, LAMBDA, SMOOTH>(), inverse_part * 32 + lane, H * 32);
+  }
+  float2 mean;
+  mean.x = mean.y = 0.0f;
+  if (MU) mean = *(const device float2*)(table + constants + (HK + kv_head) * D + d_out);
 #endif
   #pragma unroll
   for (int q = 0; q < QUADS; q++) {
@@ -509,24 +496,19 @@
     totals[i] = total;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  constexpr int INVERSE_GROUPS = SIMDS / INVERSE_PARTS;
-  for (int h = simd < INVERSE_GROUPS * INVERSE_PARTS ? simd / INVERSE_PARTS : HEADS; h < HEADS; h += INVERSE_GROUPS) {
-    float re[IC];
-    float im[IC];
-    inverse_srft_lanes<H, INVERSE_PARTS>(totals + h * D, re, im, half_cosines, half_sines, cosines, sines, inverse_part, lane);
-    #pragma unroll
-    for (int c = 0; c < IC; c++) {
-      const size_t at = (size_t)(first_vector + h) * D + 2 * packed_at<H, INVERSE_PARTS>(c, inverse_part, lane);
-      result[at] = (T)(re[c] * last_signs[c].x + means[c].x);
-      result[at + 1] = (T)(im[c] * last_signs[c].y + means[c].y);
-    }
+  constexpr int INVERSE_GROUPS = SIMDS / H;
+  for (int h = simd < INVERSE_GROUPS * H ? simd / H : HEADS; h < HEADS; h += INVERSE_GROUPS) {
+    const float2 two = inverse_srft_lanes<H>(totals + h * D, inverse, inverse_part, lane);
+    const int at = (first_vector + h) * D + d_out;
+    result[at] = (T)(two.x + mean.x);
+    result[at + 1] = (T)(two.y + mean.y);
   }
 #else
   for (int i = thread_id; i < HEADS * D; i += SIMDS * 32) {
     float total = 0.0f;
     #pragma unroll
     for (int s = 0; s < ROOMS; s++) total += totals[s * HEADS * D + i];
-    sums[((size_t)(first_vector + i / D) * blocks + block) * D + i % D] = total;
+    sums[((first_vector + i / D) * blocks + block) * D + i % D] = total;
   }
   if (thread_id < HEADS) {
     float total = 0.0f;

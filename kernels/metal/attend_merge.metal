@@ -6,7 +6,7 @@
   constexpr int H = D / 64;
   constexpr int FOURS = D == 256 ? 2 : 1;    // a lane loads two or four neighbours of a row at once
   constexpr int LOAD = D / 32 / FOURS;
-  constexpr int CHUNKS = MAX_BLOCKS / 32;
+  constexpr int CHUNKS = (MAX_BLOCKS + 31) / 32;
   constexpr int EARLY = MAX_BLOCKS / SIMDS < 8 ? MAX_BLOCKS / SIMDS : 8;  // asked for before their weights are known
   SHARED(float, totals, SIMDS * D);
   SHARED(float, row, D);
@@ -17,7 +17,7 @@
   const int batch = threadgroup_position_in_grid.y;
   const int kv_head = vector / (VECTORS / HK);
   const int blocks = parts_shape[2];
-  const size_t base = (size_t)(batch * VECTORS + vector) * blocks;
+  const int base = (batch * VECTORS + vector) * blocks;
   const device float* mine = sums + base * D + LOAD * lane;
   float early[EARLY][LOAD * FOURS];
   #pragma unroll
@@ -29,20 +29,20 @@
   float shares[CHUNKS];
   #pragma unroll
   for (int u = 0; u < CHUNKS; u++) {
-    const size_t at = 2 * (base + min(u * 32 + lane, blocks - 1));
+    const int at = 2 * (base + min(u * 32 + lane, blocks - 1));
     tops[u] = parts[at];
     shares[u] = parts[at + 1];
   }
   // H SIMD-groups un-rotate the row, one result a lane.
   const int part = simd % H;
-  float cosines[6];
-  float sines[6];
-  float half_cosines[H];
-  float half_sines[H];
-  float2 sign;
+  const int d = 2 * packed_at<H, H>(0, part, lane);
+  float constants[INVERSE_FLOATS(H)];
+  if (simd < H) {
+    load_lane<INVERSE_FLOATS(H)>(constants, table + inverse_at<D, HK, MU, LAMBDA, SMOOTH>(), part * 32 + lane, H * 32);
+  }
   float2 mean;
-  load_twiddles<H, H>(table, part, lane, cosines, sines);
-  load_inverse_constants<H, H, MU>(table, 3 * D + (HK + kv_head) * D, part, lane, half_cosines, half_sines, &sign, &mean);
+  mean.x = mean.y = 0.0f;
+  if (MU) mean = *(const device float2*)(table + 3 * D + (HK + kv_head) * D + d);
   const float lambda = LAMBDA ? table[3 * D + (MU ? 2 * HK * D : 0) + (HK + kv_head) * D + min(thread_id, D - 1)] : 1.0f;
   // Every SIMD-group works out all weights: that is cheaper than to wait for one that does.
   float top = tops[0];
@@ -82,10 +82,8 @@
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
   if (simd < H) {
-    float re;
-    float im;
-    inverse_srft_lanes<H, H>(row, &re, &im, half_cosines, half_sines, cosines, sines, part, lane);
-    const size_t at = (size_t)(batch * VECTORS + vector) * D + 2 * packed_at<H, H>(0, part, lane);
-    result[at] = (T)(re * sign.x + mean.x);
-    result[at + 1] = (T)(im * sign.y + mean.y);
+    const float2 two = inverse_srft_lanes<H>(row, constants, part, lane);
+    const int at = (batch * VECTORS + vector) * D + d;
+    result[at] = (T)(two.x + mean.x);
+    result[at + 1] = (T)(two.y + mean.y);
   }

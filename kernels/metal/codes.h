@@ -1,3 +1,9 @@
+// Where word w of a row is stored, of W, and scale g of N: units of 64 values stand interleaved (kernels/layout.py).
+template <int D> inline int word_at(int w) { return D == 128 || D == 256 ? w % 8 * (D / 64) + w / 8 : w; }
+template <int D, int G> inline int scale_at(int g) {
+  constexpr int EACH = 64 / G;
+  return D == 128 || D == 256 ? g % EACH * (D / 64) + g / EACH : g;
+}
 // The scales that coding tries for a group, in this order, as shares of the one by which the value of largest magnitude
 // gets the code -8: kernels/layout.py has the same.
 #define SCALE_CHOICES 4
@@ -9,6 +15,8 @@ inline float inverse_of(float step) { return fabs(step) > 0.0f ? reciprocal(step
 // whole numbers, half to even; rint is eight times as slow on NVIDIA.
 inline float code_up_to_7(float x, float inverse) { return min(fma(x, inverse, 12582912.0f) - 12582912.0f, 7.0f); }
 inline float code_of(float x, float inverse) { return max(code_up_to_7(x, inverse), -8.0f); }
+// A code as it is stored, likewise without a conversion.
+inline uint nibble_of(float code) { return as_type<uint>(code + 12582920.0f) & 15u; }
 // The squared error of a group in codes of `scale`, the tried one of number `choice`; NaN where half cannot hold it, which
 // is less than no other. A lane holds COUNT of the group's values, LANES lanes that differ in the low bits of their number
 // hold the group. Values are x * norm.

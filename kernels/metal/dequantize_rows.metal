@@ -54,8 +54,9 @@
     float y[4][8];
     #pragma unroll
     for (int w = 0; w < 4; w++) {
-      const uint word = code_rows[from * (size_t)codes_strides[3] + words[w]];
-      const float scale = (float)scales[scales_at + from * (size_t)scales_strides[3] + words[w] / (G / 8)];
+      const uint word = code_rows[from * (size_t)codes_strides[3] + word_at<D>(words[w])];
+      const int group = scale_at<D, G>(words[w] / (G / 8));
+      const float scale = (float)scales[scales_at + from * (size_t)scales_strides[3] + group];
       #pragma unroll
       for (int i = 0; i < 2; i++) {
         const half2 even = codes_0_4(word >> (8 * i));

@@ -20,26 +20,35 @@ inline int packed_at(int c, int part, int lane) {
   return c / C * 32 * R + R * mirrored(lane) + part + PARTS * (c % C);
 }
 
-// cos and -sin for: C twiddles of the small transform, one for each of the masks 16, 8, 4, 2, and C that tell the halves
-// apart. `table`: cos [D], sin [D] of 2 pi n / D.
-template <int R, int PARTS>
-inline void load_twiddles(const device float* table, int part, int lane, thread float* cosines, thread float* sines) {
-  constexpr int C = R / PARTS;
-  constexpr int D = 64 * R;
+// What a lane needs for that stands in the table ready to be read, 16 bytes at a time (kernels/lanes.py):
+//   TWIDDLES = 2 C + 4 cosines, as many sines with a minus sign: C of the small transform, one for each of the masks 16, 8, 4
+//   and 2, and C that tell the halves apart; then, forward, the signs of the 2 R values it starts with;
+//   of an inverse, whose PARTS are R, the R cosines and sines that tell the halves apart, and the 2 signs of its results.
+#define TWIDDLES(R, PARTS) (2 * (R) / (PARTS) + 4)
+#define FORWARD_FLOATS(R, PARTS) ((2 * TWIDDLES(R, PARTS) + 2 * (R) + 3) / 4 * 4)
+#define INVERSE_FLOATS(R) ((2 * TWIDDLES(R, R) + 2 * (R) + 2 + 3) / 4 * 4)
+
+// Where the table of D = 64 R has them: behind what else there is, the sizes of which kernels/codec.py tells.
+template <int D, int HK, bool MU, bool LAMBDA, bool SMOOTH>
+constexpr int forward_at() {
+  return (3 * D + ((MU ? 2 : 0) + (LAMBDA ? 2 : 0) + (SMOOTH ? 1 : 0)) * HK * D + (LAMBDA ? HK : 0) + 1 + 3) / 4 * 4;
+}
+template <int D, int HK, bool MU, bool LAMBDA, bool SMOOTH>
+constexpr int inverse_at() {
+  constexpr int PARTS = D > 64 ? 2 : 1;
+  return forward_at<D, HK, MU, LAMBDA, SMOOTH>() + PARTS * 32 * FORWARD_FLOATS(D / 64, PARTS);
+}
+
+// A lane's FLOATS of a table of `threads` lanes.
+template <int FLOATS>
+inline void load_lane(thread float* to, const device float* from, int at, int threads) {
   #pragma unroll
-  for (int c = 0; c < C; c++) {
-    const int j = part + PARTS * c;
-    cosines[c] = table[2 * lane * j];
-    sines[c] = -table[D + 2 * lane * j];
-    cosines[C + 4 + c] = table[R * mirrored(lane) + j];
-    sines[C + 4 + c] = -table[D + R * mirrored(lane) + j];
-  }
-  #pragma unroll
-  for (int i = 0; i < 4; i++) {
-    const int mask = 16 >> i;
-    const int at = (lane & mask) != 0 ? (lane & (mask - 1)) * (2 << i) * R : 0;
-    cosines[C + i] = table[at];
-    sines[C + i] = -table[D + at];
+  for (int i = 0; i < FLOATS; i += 4) {
+    const float4 four = *(const device float4*)(from + i * threads + 4 * at);
+    to[i] = four.x;
+    to[i + 1] = four.y;
+    to[i + 2] = four.z;
+    to[i + 3] = four.w;
   }
 }
 
@@ -99,12 +108,25 @@ inline void fft_lanes(thread float* re, thread float* im, const thread float* co
   }
 }
 
-// A row to its packed transform: in as x[2 n] and x[2 n + 1], out as `part`'s packed values (`packed_at`).
+// The 2 R values of a row that a lane starts with.
+template <int R, typename T>
+inline void load_row(thread T* to, const device T* from, int lane) {
+  #pragma unroll
+  for (int j = 0; j < R; j++) {
+    to[2 * j] = from[64 * j + 2 * lane];
+    to[2 * j + 1] = from[64 * j + 2 * lane + 1];
+  }
+}
+
+// A row to its packed transform: in as x[2 n] and x[2 n + 1], out as `part`'s packed values (`packed_at`). `constants`: as
+// `load_lane` gives them; the row has been multiplied by the signs.
 template <int R, int PARTS>
 inline void srft_lanes(const thread float* x_re, const thread float* x_im, thread float* packed,
-                       const thread float* cosines, const thread float* sines, int part, int lane) {
+                       const thread float* constants, int part, int lane) {
   static_assert(PARTS <= 2, "results 1 and 3 belong together");
   constexpr int C = R / PARTS;
+  const thread float* cosines = constants;
+  const thread float* sines = constants + TWIDDLES(R, PARTS);
   thread float* re = packed;
   thread float* im = packed + C;
   small_dft<R, PARTS>(x_re, x_im, part, re, im);
@@ -141,32 +163,16 @@ inline void srft_lanes(const thread float* x_re, const thread float* x_im, threa
   }
 }
 
-// What an inverse needs besides twiddles, for all of it to be loaded ahead: cos and sin for the R that tell the halves
-// apart, and for the elements that a lane ends up with the signs, and the means which are at `mean` of the table.
-template <int R, int PARTS, bool CENTRED>
-inline void load_inverse_constants(const device float* table, int mean, int part, int lane, thread float* cosines,
-                                   thread float* sines, thread float2* signs, thread float2* means) {
+// The inverse of a packed row, shared by R SIMD-groups: values 2 n and 2 n + 1 of n = packed_at<R, R>(0, part, lane), times
+// their signs.
+template <int R>
+inline float2 inverse_srft_lanes(SHARED_POINTER(float) row, const thread float* constants, int part, int lane) {
   constexpr int D = 64 * R;
-  #pragma unroll
-  for (int j = 0; j < R; j++) {
-    cosines[j] = table[32 * j + lane];
-    sines[j] = table[D + 32 * j + lane];
-  }
-  #pragma unroll
-  for (int c = 0; c < R / PARTS; c++) {
-    const int d = 2 * packed_at<R, PARTS>(c, part, lane);
-    signs[c] = *(const device float2*)(table + 2 * D + d);
-    means[c].x = means[c].y = 0.0f;
-    if (CENTRED) means[c] = *(const device float2*)(table + mean + d);
-  }
-}
-
-// The inverse of a packed row: out as x[2 n] in re and x[2 n + 1] in im, n = packed_at(c) at [c].
-template <int R, int PARTS>
-inline void inverse_srft_lanes(SHARED_POINTER(float) row, thread float* re, thread float* im,
-                               const thread float* half_cosines, const thread float* half_sines,
-                               const thread float* cosines, const thread float* sines, int part, int lane) {
-  constexpr int D = 64 * R;
+  const thread float* cosines = constants;
+  const thread float* sines = constants + TWIDDLES(R, R);
+  const thread float* half_cosines = constants + 2 * TWIDDLES(R, R);
+  const thread float* half_sines = half_cosines + R;
+  const thread float* signs = half_sines + R;
   const float root = rsqrt((float)D);
   const float root2 = rsqrt(0.5f * (float)D);
   float x_re[R];
@@ -190,8 +196,12 @@ inline void inverse_srft_lanes(SHARED_POINTER(float) row, thread float* re, thre
     x_re[j] = first ? (a_re + a_im) * root : 0.5f * root2 * (a_re + b_re - o_im);
     x_im[j] = first ? (a_im - a_re) * root : -0.5f * root2 * (a_im - b_im + o_re);
   }
-  small_dft<R, PARTS>(x_re, x_im, part, re, im);
-  fft_lanes<R / PARTS>(re, im, cosines, sines, lane);
-  #pragma unroll
-  for (int c = 0; c < R / PARTS; c++) im[c] = -im[c];
+  float re;
+  float im;
+  small_dft<R, R>(x_re, x_im, part, &re, &im);
+  fft_lanes<1>(&re, &im, cosines, sines, lane);
+  float2 two;
+  two.x = re * signs[0];
+  two.y = -im * signs[1];
+  return two;
 }

@@ -251,6 +251,7 @@ def test_dispatch_engages_what_it_has_tried() -> None:
     assert "9 " not in dispatch.reason_against(codec, mx.zeros((1, 4, 8, 64), mx.bfloat16), 2, 256, 10)
     assert "8 new tokens" in dispatch.reason_against(codec, mx.zeros((1, 4, 9, 64), mx.bfloat16), 2, 256, 10)
     assert "40 rows" in dispatch.reason_against(codec, queries, 2, 40, 10)
+    assert "rows in 2 heads" in dispatch.reason_against(codec, queries, 2, 2**27, 10)
     assert "numbers" in dispatch.reason_against(codec, queries, 2, 256, 10, mx.zeros((1, 10)))
     assert "apart" in dispatch.reason_against(codec, queries, 2, 256, 10, mx.ones((1, 4, 1, 10), mx.bool_))
     srht = Codec(Rotation(RotationKind.SRHT, 64, 0), 32)

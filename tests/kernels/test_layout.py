@@ -65,9 +65,10 @@ def test_packing_is_bit_exact(head_dim: int, group_size: int) -> None:
     rows[::2, ::group_size] = -32.0
     rows[3] = 0.0
     words, scales, codes = numpy_pack(rows, group_size)
-    got_words, got_scales = reference.pack(Layout(head_dim, group_size), mx.array(rows, mx.float32))
-    assert np.array_equal(np.array(got_scales), scales)
-    assert np.array_equal(np.array(got_words), words)
+    layout = Layout(head_dim, group_size)
+    got_words, got_scales = reference.pack(layout, mx.array(rows, mx.float32))
+    assert np.array_equal(np.array(reference.in_order(layout, got_scales)), scales)
+    assert np.array_equal(np.array(reference.in_order(layout, got_words)), words)
     assert (codes.min(), codes.max()) == (-8, 7)
     assert (scales < 0).any()
     assert (scales > 0).any()
@@ -118,10 +119,12 @@ def test_round_trip_is_within_half_a_step(head_dim: int, group_size: int) -> Non
     assert words.shape == (2, 3, 127, layout.words)
     assert scales.shape == (2, 3, 127, layout.groups)
     got = np.array(reference.unpack(layout, words, scales), np.float64)
-    steps = np.abs(np.repeat(np.array(scales, np.float64), group_size, axis=-1)[..., :head_dim])
+    ordered = np.array(reference.in_order(layout, scales), np.float64)
+    signed_steps = np.repeat(ordered, group_size, axis=-1)[..., :head_dim]
+    steps = np.abs(signed_steps)
     error = np.abs(got - np.array(rows, np.float64))
     # In steps, whose sign is the scale's; what lies beyond the last code's half step is clipped to that code.
-    exact = np.array(rows, np.float64) / np.repeat(np.array(scales, np.float64), group_size, axis=-1)[..., :head_dim]
+    exact = np.array(rows, np.float64) / signed_steps
     clipped = np.maximum(exact - 7, 0) + np.maximum(-8 - exact, 0)
     assert (error <= steps * (np.maximum(0.5, clipped) + 1e-5)).all()
     # The smallest scale that is tried is 58/64 of the one by which the largest magnitude is 8 steps.
@@ -137,6 +140,29 @@ def test_words_are_mlx_own_order() -> None:
     assert np.array_equal(np.array(scales), np.ones((5, 2), np.float16))
     expanded = mx.dequantize(words, mx.ones((5, 2)), mx.full((5, 2), -8.0), group_size=32, bits=4)
     assert np.array_equal(np.array(expanded), codes)
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "group_size", "words", "scales"),
+    [
+        (64, 32, [0, 1, 2, 3, 4, 5, 6, 7], [0, 1]),
+        (128, 32, [0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15], [0, 2, 1, 3]),
+        (128, 64, [0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15], [0, 1]),
+        (256, 32, [w + 8 * unit for w in range(8) for unit in range(4)], [0, 2, 4, 6, 1, 3, 5, 7]),
+        (256, 64, [w + 8 * unit for w in range(8) for unit in range(4)], [0, 1, 2, 3]),
+        (192, 32, list(range(24)), list(range(6))),
+    ],
+)
+def test_units_of_64_values_stand_interleaved(
+    head_dim: int, group_size: int, words: list[int], scales: list[int]
+) -> None:
+    """Value d of a row is stored in word `words.index(d // 8)`, its scale at `scales.index(d // group_size)`."""
+    layout = Layout(head_dim, group_size)
+    assert reference.interleave(layout, mx.arange(layout.words)).tolist() == words
+    assert reference.interleave(layout, mx.arange(layout.groups)).tolist() == scales
+    for count in (layout.words, layout.groups):
+        row = mx.arange(3 * count).reshape(3, count)
+        assert mx.array_equal(reference.in_order(layout, reference.interleave(layout, row)), row)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e30])
