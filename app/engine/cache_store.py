@@ -24,7 +24,7 @@ from app.engine.model_folder import OpenModel
 _log = logging.getLogger(__name__)
 
 FORMAT = "nibble-cache"
-VERSION = 1
+VERSION = 2
 """To be raised with whatever changes what codes, scales and positions mean."""
 SPARE_BYTES = 10**9
 """What is left free of a disk."""

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -367,6 +368,21 @@ def test_bad_arguments_are_named_before_any_launch(change: dict[str, object], me
     with pytest.raises(ValueError, match=r"^\[append_and_attend\] expected .*" + re.escape(message)):
         dispatch.append_and_attend(codec_of(64, 32, 2, False), **(arguments | change))
     assert dispatch.engagements.total() == before
+
+
+@pytest.mark.usefixtures("on_metal_host")
+def test_a_ring_is_cut_for_the_rows_that_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many tokens came: a cut for all of them would have many blocks without a row."""
+    asked = []
+
+    def cut_for_rows(*shape: Any) -> Cut:
+        asked.append(shape[-1])
+        return cut_for(*shape)
+
+    monkeypatch.setattr(fused, "cut_for", cut_for_rows)
+    step = Step((4, 2, 64), 5000, capacity=256, window=256)
+    assert relative(step.run(), step.right()) < MOST_RELATIVE_ERROR
+    assert asked == [256]
 
 
 def test_a_cut_stands_for_all_that_run_the_same_kernels() -> None:
