@@ -1,13 +1,14 @@
 """Finds a text in the open chat: in what is shown, and in earlier messages that are not built yet."""
 
 from PySide6.QtCore import QObject
-from PySide6.QtGui import QAccessible, QAccessibleAnnouncementEvent, QTextDocument
+from PySide6.QtGui import QTextDocument
 from PySide6.QtWidgets import QApplication
 
 from app.chat.attachment import attached_in
 from app.chat.message import Role
 from app.chat.reasoning import parts_of
 from app.store.store import StoredMessage
+from app.ui.announcements import announce
 from app.ui.find_bar import FindBar
 from app.ui.markdown import write_markdown
 from app.ui.text_matches import count_plain, matches_in
@@ -122,7 +123,7 @@ class ChatFind(QObject):
                 view.unfold_match(place[1])
         self._show_current()
         self._transcript.reveal(*place)
-        QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self._bar, self._bar.count_text))
+        announce(self._bar, self._bar.count_text)
 
     def _show_current(self) -> None:
         for view in self._transcript.views:

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from PySide6.QtCore import QAbstractItemModel, QLocale, QSortFilterProxyModel, Qt
+from PySide6.QtCore import QLocale, QSortFilterProxyModel, Qt
 from PySide6.QtWidgets import QHeaderView, QStyledItemDelegate, QTableView, QWidget
 
 from app.ui.scroll_bar import quieten
 from app.ui.theme import GAP, TIGHT, figure_font
+from app.viewmodels.column_table import SORT_ROLE, ColumnTable
 
 _SPACE = "\N{EN SPACE}"
 
@@ -28,11 +29,11 @@ class CellPainter(QStyledItemDelegate):
         return f"{_SPACE}{super().displayText(value, locale)}{_SPACE}"
 
 
-def figure_table(table: QAbstractItemModel, sort_role: int, parent: QWidget) -> QTableView:
-    """Return a view of `table` that a click on a heading sorts by `sort_role`; a third click takes the order back."""
+def figure_table(table: ColumnTable[Any], parent: QWidget) -> QTableView:
+    """Return a view of `table` that a click on a heading sorts by its column; a third click takes the order back."""
     rows = SortedRows(parent)
     rows.setSourceModel(table)
-    rows.setSortRole(sort_role)
+    rows.setSortRole(SORT_ROLE)
     view = QTableView()
     view.setModel(rows)
     view.setItemDelegate(CellPainter(view))

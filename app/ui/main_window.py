@@ -4,17 +4,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from PySide6.QtCore import QEvent, QSettings, Qt
-from PySide6.QtGui import (
-    QAccessible,
-    QAccessibleAnnouncementEvent,
-    QCloseEvent,
-    QKeySequence,
-    QShortcut,
-)
+from PySide6.QtGui import QCloseEvent, QKeySequence, QShortcut
 from PySide6.QtWidgets import QMainWindow, QScrollArea, QSplitter, QStackedWidget, QVBoxLayout
 
 from app.chat.options import CacheMode
 from app.ui.action_states import STOPPABLE, enable_actions, reason_not_to_ask, reason_not_to_turn
+from app.ui.announcements import announce, announce_state
 from app.ui.chat_find import ChatFind
 from app.ui.commands import Commands
 from app.ui.composer import Composer
@@ -38,14 +33,6 @@ from app.viewmodels.reply import ChatState
 
 MINIMUM_SIZE = (760, 480)
 FIRST_SIZE = (1180, 760)
-_ANNOUNCED = {
-    ChatState.IDLE: "Ready",
-    ChatState.PREFILL: "Reading your message",
-    ChatState.DECODING: "Writing",
-    ChatState.STOPPING: "Stopping",
-    ChatState.LOADING: "Opening a model",
-    ChatState.FAILED: "The engine stopped",
-}
 
 
 class MainWindow(QMainWindow):
@@ -345,8 +332,7 @@ class MainWindow(QMainWindow):
         self._show_empty_state()
         self.notice.set_engine_down(self._can_restart)
         self._enable_actions()
-        if (words := _ANNOUNCED.get(state)) is not None:
-            QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, words))
+        announce_state(self, state)
 
     def _show_empty_state(self) -> None:
         self.empty_state.show_state(self._session.state, is_starter=self._models.model.is_starter)
@@ -367,7 +353,7 @@ class MainWindow(QMainWindow):
         note = self._models.memory.note
         self.transcript.memory_note.show_note(note)
         if note is not None:
-            QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, f"{note.title} {note.text}"))
+            announce(self, f"{note.title} {note.text}")
 
     def _show_silence(self, is_silent: bool) -> None:
         if is_silent:
@@ -387,7 +373,7 @@ class MainWindow(QMainWindow):
     def _offer_undo(self, message: str) -> None:
         self.notice.offer_undo(message)
         self._enable_actions()
-        QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, message))
+        announce(self, message)
 
     def _withdraw_undo(self) -> None:
         self.notice.withdraw_undo()

@@ -10,7 +10,7 @@ from app.ui.theme import GAP, TIGHT, WIDE, Hairline, SubtleLabel
 from app.viewmodels import model_rows
 from app.viewmodels.model_list import ModelList
 from app.viewmodels.model_rows import Action, ModelRow
-from app.viewmodels.model_table import KEY_ROLE, SORT_ROLE, ModelTable
+from app.viewmodels.model_table import KEY_ROLE, ModelTable
 
 _INTRODUCTION = (
     "Models of the catalogue, and those that are on this machine already: in the Hugging Face cache, in LM Studio's "
@@ -39,7 +39,7 @@ class ModelsWindow(QDialog):
         self._introduction = SubtleLabel(_INTRODUCTION if models.can_fetch else f"{_INTRODUCTION} {_NO_DOWNLOADS}")
         self._introduction.setObjectName("models_introduction")
         self._table = ModelTable(models, self)
-        self._view = figure_table(self._table, SORT_ROLE, self)
+        self._view = figure_table(self._table, self)
         self._view.setObjectName("models_table")
         self._view.setAccessibleName("Models")
         self._view.sortByColumn(-1, Qt.SortOrder.AscendingOrder)

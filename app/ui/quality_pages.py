@@ -18,7 +18,6 @@ from app.viewmodels.quality_run import RunProgress
 from app.viewmodels.quality_table import (
     DESCRIPTION_COLUMN,
     IN_USE_ROLE,
-    SORT_ROLE,
     QualityTable,
     conditions_text,
     headline,
@@ -150,7 +149,7 @@ class _RowPainter(CellPainter):
 
 
 def _view(table: QualityTable, parent: QWidget) -> QTableView:
-    view = figure_table(table, SORT_ROLE, parent)
+    view = figure_table(table, parent)
     view.setObjectName("quality_table")
     view.setAccessibleName("Quality of every cache")
     view.setItemDelegate(_RowPainter(view))

@@ -23,7 +23,7 @@ from app.ui.scatter_plot import ScatterPlot
 from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, TextLabel, scaled_font
 from app.viewmodels.session_stats import BOUND_TEXT, THIS_SESSION, SessionStats, ShownSession
 from app.viewmodels.stats_plots import memory_plot, speed_plot
-from app.viewmodels.stats_table import CHAT_COLUMN, SORT_ROLE, StatsTable, summary
+from app.viewmodels.stats_table import CHAT_COLUMN, StatsTable, summary
 
 CHAT_WIDTH = 160
 EMPTY_WIDTH = 460
@@ -90,7 +90,7 @@ class StatsWindow(QDialog):
         self._choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
         self.notice = NoticeBar()
         self._table = StatsTable(self)
-        self._view = figure_table(self._table, SORT_ROLE, self)
+        self._view = figure_table(self._table, self)
         self._view.setObjectName("stats_table")
         self._view.setAccessibleName("Replies of the session")
         self._speed = ScatterPlot(speed_plot(()), "stats_speed_plot")

@@ -1,89 +1,101 @@
 """A quality report as a Qt table, in words, as Markdown and in a file."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt
+from PySide6.QtCore import QModelIndex, QObject, QPersistentModelIndex, Qt
 
 from app.chat.quality import QualityReport, Spread, VariantQuality, csv_text, json_text
 from app.errors import NibbleError
 from app.paths import replace_text
+from app.viewmodels.column_table import SORT_ROLE, Column, ColumnTable
 from app.viewmodels.compare_table import markdown_cell
 
-SORT_ROLE = int(Qt.ItemDataRole.UserRole)
-"""What a column is sorted by."""
 IN_USE_ROLE = SORT_ROLE + 1
 """Whether the row is the int4 cache that the chat has."""
 IN_USE = "in use"
-_LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
-_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-
-_Key = str | float
+_PERPLEXITY = (
+    "How surprised the model is by the text's next token: 1 is not at all, and lower is better. exp of the mean "
+    "negative log likelihood over all scored tokens."
+)
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
-    heading: str
-    tooltip: str
-    shown: Callable[[VariantQuality], str]
-    key: Callable[[VariantQuality], _Key]
-    is_figure: bool = True
+class _Row:
+    variant: VariantQuality
+    is_in_use: bool
+    spread_kind: str
+    """What least and most of the spread are."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant.name} ({IN_USE})" if self.is_in_use else self.variant.name
+
+    @property
+    def about(self) -> str:
+        about = f"{self.variant.name}: {self.variant.description}."
+        group_size = self.variant.deployed_group_size
+        return f"{about}\nThis chat's int4 cache: groups of {group_size}." if self.is_in_use else about
+
+    @property
+    def perplexity_range(self) -> str:
+        spread = self.variant.perplexity
+        return f"Over the windows: {spread.low:,.3f} to {spread.high:,.3f} ({self.spread_kind})."
 
 
-_COLUMNS = (
-    _Column(
+_COLUMNS: tuple[Column[_Row], ...] = (
+    Column(
         "Cache",
         "How keys and values are coded. All caches read the same text with the same weights.",
-        lambda v: v.name,
-        lambda v: v.name.casefold(),
+        lambda r: r.name,
+        lambda r: r.variant.name.casefold(),
         is_figure=False,
     ),
-    _Column(
+    Column(
         "Bits",
         "Bits a value: what one number of the cache takes, its share of the scales included. The mean over all layers "
         "that can be int4; a layer kept in fp16 counts 16. Counted from the format.",
-        lambda v: f"{v.bits_per_value:.2f}",
-        lambda v: v.bits_per_value,
+        lambda r: f"{r.variant.bits_per_value:.2f}",
+        lambda r: r.variant.bits_per_value,
     ),
-    _Column(
+    Column(
         "Perplexity",
-        "How surprised the model is by the text's next token: 1 is not at all, and lower is better. exp of the mean "
-        "negative log likelihood over all scored tokens.",
-        lambda v: f"{v.perplexity.overall:,.3f}",
-        lambda v: v.perplexity.overall,
+        _PERPLEXITY,
+        lambda r: f"{r.variant.perplexity.overall:,.3f}",
+        lambda r: r.variant.perplexity.overall,
+        lambda r: f"{r.perplexity_range}\n{_PERPLEXITY}",
     ),
-    _Column(
+    Column(
         "KL, nats",
         "How far the predictions are from those with the fp16 cache: 0 is the same. KL(fp16 || this cache) of the next "
         "token's distribution, the mean over all scored tokens; in brackets how it spreads over the windows.",
-        lambda v: _spread(v.kl_nats, 1, "{:.4f}"),
-        lambda v: v.kl_nats.overall,
+        lambda r: _spread(r.variant.kl_nats, 1, "{:.4f}"),
+        lambda r: r.variant.kl_nats.overall,
     ),
-    _Column(
+    Column(
         "Same first token",
         "How often the likeliest next token is the one that it is with the fp16 cache, as a share of all scored "
         "tokens; in brackets how it spreads over the windows.",
-        lambda v: _spread(v.agreement, 100, "{:.1f}", "%"),
-        lambda v: v.agreement.overall,
+        lambda r: _spread(r.variant.agreement, 100, "{:.1f}", "%"),
+        lambda r: r.variant.agreement.overall,
     ),
-    _Column(
+    Column(
         "What it is",
         "What sets this cache apart. Where an ingredient is taken away, all others stay.",
-        lambda v: v.description,
-        lambda v: v.description.casefold(),
+        lambda r: r.variant.description,
+        lambda r: r.variant.description.casefold(),
         is_figure=False,
     ),
 )
 DESCRIPTION_COLUMN = len(_COLUMNS) - 1
 
 
-class QualityTable(QAbstractTableModel):
+class QualityTable(ColumnTable[_Row]):
     """One cache a row, in the order of the report. `group_size` is that of the chat's int4 cache."""
 
     def __init__(self, group_size: int, parent: QObject | None = None) -> None:
-        super().__init__(parent)
+        super().__init__(_COLUMNS, parent)
         self._group_size = group_size
         self._report: QualityReport | None = None
 
@@ -94,52 +106,22 @@ class QualityTable(QAbstractTableModel):
 
     def set_report(self, report: QualityReport) -> None:
         """Show another report."""
-        self.beginResetModel()
         self._report = report
-        self.endResetModel()
-
-    def rowCount(self, parent: QModelIndex | QPersistentModelIndex = QModelIndex()) -> int:  # noqa: B008
-        """Return the number of caches."""
-        return 0 if parent.isValid() or self._report is None else len(self._report.variants)
-
-    def columnCount(self, parent: QModelIndex | QPersistentModelIndex = QModelIndex()) -> int:  # noqa: B008
-        """Return the number of columns."""
-        return 0 if parent.isValid() else len(_COLUMNS)
-
-    def headerData(
-        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
-    ) -> str | Qt.AlignmentFlag | None:
-        """Return a heading and what the column is."""
-        if orientation is not Qt.Orientation.Horizontal:
-            return None
-        column = _COLUMNS[section]
-        match role:
-            case Qt.ItemDataRole.DisplayRole:
-                return column.heading
-            case Qt.ItemDataRole.ToolTipRole:
-                return column.tooltip
-            case Qt.ItemDataRole.TextAlignmentRole:
-                return _RIGHT if column.is_figure else _LEFT
-        return None
+        self.set_rows(_rows(report, self._group_size))
 
     def data(self, index: QModelIndex | QPersistentModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return a cell's text, what it is, and what it is sorted by."""
-        if not index.isValid() or self._report is None:
+        """Return whether the row is in use too; a tooltip says first which cache it is. Figures are read out alone."""
+        if not index.isValid():
             return None
-        variant, column = self._report.variants[index.row()], _COLUMNS[index.column()]
-        in_use = variant.deployed_group_size == self._group_size
+        row, found = self._rows[index.row()], super().data(index, role)
         match role:
-            case Qt.ItemDataRole.DisplayRole:
-                return _name(variant, self._group_size) if index.column() == 0 else column.shown(variant)
             case Qt.ItemDataRole.ToolTipRole:
-                return _tooltip(self._report, variant, column, in_use)
-            case Qt.ItemDataRole.TextAlignmentRole:
-                return _RIGHT if column.is_figure else _LEFT
-            case _ if role == SORT_ROLE:
-                return column.key(variant)
+                return f"{row.about}\n{found}"
+            case Qt.ItemDataRole.AccessibleTextRole:
+                return None
             case _ if role == IN_USE_ROLE:
-                return in_use
-        return None
+                return row.is_in_use
+        return found
 
 
 def headline(report: QualityReport, group_size: int) -> str:
@@ -177,10 +159,7 @@ def markdown_table(report: QualityReport, group_size: int) -> str:
     lines = [
         [column.heading for column in _COLUMNS],
         ["---:" if column.is_figure else "---" for column in _COLUMNS],
-        *(
-            [_name(variant, group_size), *(column.shown(variant) for column in _COLUMNS[1:])]
-            for variant in report.variants
-        ),
+        *([column.text(row) for column in _COLUMNS] for row in _rows(report, group_size)),
     ]
     rows = "".join(f"| {' | '.join(markdown_cell(cell) for cell in line)} |\n" for line in lines)
     machine = report.machine
@@ -207,18 +186,8 @@ def export_report(path: Path, report: QualityReport) -> None:
             )
 
 
-def _name(variant: VariantQuality, group_size: int) -> str:
-    return f"{variant.name} ({IN_USE})" if variant.deployed_group_size == group_size else variant.name
-
-
-def _tooltip(report: QualityReport, variant: VariantQuality, column: _Column, in_use: bool) -> str:
-    lines = [f"{variant.name}: {variant.description}."]
-    if in_use:
-        lines.append(f"This chat's int4 cache: groups of {variant.deployed_group_size}.")
-    if column.heading == "Perplexity":
-        low, high = variant.perplexity.low, variant.perplexity.high
-        lines.append(f"Over the windows: {low:,.3f} to {high:,.3f} ({report.spread_kind}).")
-    return "\n".join((*lines, column.tooltip))
+def _rows(report: QualityReport, group_size: int) -> list[_Row]:
+    return [_Row(v, v.deployed_group_size == group_size, report.spread_kind) for v in report.variants]
 
 
 def _spread(spread: Spread, factor: float, form: str, unit: str = "") -> str:

@@ -1,114 +1,101 @@
 """A session's replies as a table that can be sorted by any figure."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from statistics import median
-from typing import Any
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt
+from PySide6.QtCore import QModelIndex, QObject
 
 from app.chat.options import CacheMode
 from app.stats.session import Row
+from app.viewmodels.column_table import Column, ColumnTable
 from app.viewmodels.panel_state import EXPLANATIONS, UNMEASURED, format_bytes, format_seconds, format_speed
-from app.viewmodels.plain_tooltip import plain_tooltip
 
-SORT_ROLE = int(Qt.ItemDataRole.UserRole)
-"""What a column is sorted by: a number, or text in lower case."""
-_LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
-_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-_ROOT = QModelIndex()
-
-_Key = str | float
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    heading: str
-    tooltip: str
-    shown: Callable[[Row], str]
-    key: Callable[[Row], _Key]
-    is_figure: bool = True
-
-
-_COLUMNS = (
-    _Column(
+_COLUMNS: tuple[Column[Row], ...] = (
+    Column(
         "Time",
         "When the reply was asked for, by this machine's clock.",
         lambda r: _local(r.figures.started_at),
         lambda r: r.figures.started_at,
         is_figure=False,
     ),
-    _Column("Chat", "Title of the chat.", lambda r: r.chat_title, lambda r: r.chat_title.casefold(), is_figure=False),
-    _Column(
+    Column(
+        "Chat",
+        "Title of the chat.",
+        lambda r: r.chat_title,
+        lambda r: r.chat_title.casefold(),
+        lambda r: f"{r.chat_title}\nTitle of the chat.",
+        is_figure=False,
+    ),
+    Column(
         "Cache",
         "The KV cache that was used: int4 as soon as one layer was int4, else fp16.",
         lambda r: r.figures.cache.mode.value,
         lambda r: r.figures.cache.mode.value,
         is_figure=False,
     ),
-    _Column(
+    Column(
         "Context",
         "Tokens in the KV cache when the reply ended. Counted after the chat template.",
         lambda r: f"{r.figures.cache.tokens:,}",
         lambda r: r.figures.cache.tokens,
     ),
-    _Column(
+    Column(
         "Decode, tok/s",
         EXPLANATIONS["speed.decode"],
         lambda r: _speed(r.figures.decode_tokens_per_s),
         lambda r: r.figures.decode_tokens_per_s,
     ),
-    _Column(
+    Column(
         "KV memory",
         EXPLANATIONS["cache.allocated"],
         lambda r: format_bytes(r.figures.cache.allocated_bytes),
         lambda r: r.figures.cache.allocated_bytes,
     ),
-    _Column(
+    Column(
         "In fp16",
         EXPLANATIONS["cache.fp16"],
         lambda r: format_bytes(r.figures.cache.fp16_allocated_bytes),
         lambda r: r.figures.cache.fp16_allocated_bytes,
     ),
-    _Column(
+    Column(
         "Ratio",
         EXPLANATIONS["cache.ratio"],
         lambda r: f"{r.figures.cache.ratio:.2f}x" if r.figures.cache.allocated_bytes else UNMEASURED,
         lambda r: r.figures.cache.ratio if r.figures.cache.allocated_bytes else 0.0,
     ),
-    _Column(
+    Column(
         "First token",
         EXPLANATIONS["speed.ttft"],
         lambda r: format_seconds(r.figures.ttft_s),
         lambda r: r.figures.ttft_s,
     ),
-    _Column(
+    Column(
         "Prefill, tok/s",
         EXPLANATIONS["speed.prefill"],
         lambda r: _speed(r.figures.prefill_tokens_per_s),
         lambda r: r.figures.prefill_tokens_per_s,
     ),
-    _Column(
+    Column(
         "Written",
         "Tokens of the reply, end of text included. Counted in the engine.",
         lambda r: f"{r.figures.generated_tokens:,}",
         lambda r: r.figures.generated_tokens,
     ),
-    _Column(
+    Column(
         "Peak memory",
         EXPLANATIONS["memory.peak"],
         lambda r: format_bytes(r.figures.memory.peak_bytes),
         lambda r: r.figures.memory.peak_bytes,
     ),
-    _Column(
+    Column(
         "Model",
         "Name of the model's folder.",
         lambda r: r.figures.model,
         lambda r: r.figures.model.casefold(),
         is_figure=False,
     ),
-    _Column(
+    Column(
         "Ended",
         "Why the reply ended: stop (the model ended it), length (longest reply or context reached) or cancelled.",
         lambda r: r.figures.finish_reason,
@@ -122,64 +109,23 @@ CHAT_COLUMN = HEADINGS.index("Chat")
 """The one whose text may be long."""
 
 
-class StatsTable(QAbstractTableModel):
+class StatsTable(ColumnTable[Row]):
     """One line a reply, in the order in which they ended."""
 
     def __init__(self, parent: QObject | None = None) -> None:
-        super().__init__(parent)
-        self._rows: tuple[Row, ...] = ()
+        super().__init__(_COLUMNS, parent)
 
     def set_rows(self, rows: Sequence[Row]) -> None:
         """Show `rows`; where they only got more, what is selected and in view stays."""
-        old, new = self._rows, tuple(rows)
+        old, new = self._rows, list(rows)
         if new == old:
             return
         if old and new[: len(old)] == old:
-            self.beginInsertRows(_ROOT, len(old), len(new) - 1)
+            self.beginInsertRows(QModelIndex(), len(old), len(new) - 1)
             self._rows = new
             self.endInsertRows()
         else:
-            self.beginResetModel()
-            self._rows = new
-            self.endResetModel()
-
-    def rowCount(self, parent: QModelIndex | QPersistentModelIndex = _ROOT) -> int:
-        """Return how many replies there are."""
-        return 0 if parent.isValid() else len(self._rows)
-
-    def columnCount(self, parent: QModelIndex | QPersistentModelIndex = _ROOT) -> int:
-        """Return how many columns there are."""
-        return 0 if parent.isValid() else len(_COLUMNS)
-
-    def data(self, index: QModelIndex | QPersistentModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return a cell's text, what it is sorted by, where it stands, and its words."""
-        row, column = self._rows[index.row()], _COLUMNS[index.column()]
-        if role == Qt.ItemDataRole.DisplayRole:
-            return column.shown(row)
-        if role == SORT_ROLE:
-            key = column.key(row)
-            # Qt compares by the type of one side: beside an int of 32 bits a larger one would be cut to that.
-            return float(key) if isinstance(key, int) else key
-        if role == Qt.ItemDataRole.TextAlignmentRole:
-            return _RIGHT if column.is_figure else _LEFT
-        if role == Qt.ItemDataRole.ToolTipRole:
-            said = plain_tooltip(f"{column.shown(row)}\n{column.tooltip}")
-            return said if column.heading == "Chat" else column.tooltip
-        if role == Qt.ItemDataRole.AccessibleTextRole:
-            return f"{column.heading}: {column.shown(row)}"
-        return None
-
-    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return a column's heading, and what it says."""
-        if orientation is not Qt.Orientation.Horizontal:
-            return None
-        if role == Qt.ItemDataRole.DisplayRole:
-            return _COLUMNS[section].heading
-        if role == Qt.ItemDataRole.ToolTipRole:
-            return _COLUMNS[section].tooltip
-        if role == Qt.ItemDataRole.TextAlignmentRole:
-            return _RIGHT if _COLUMNS[section].is_figure else _LEFT
-        return None
+            super().set_rows(new)
 
 
 def _speed(tokens_per_s: float) -> str:

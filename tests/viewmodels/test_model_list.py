@@ -10,9 +10,10 @@ from app.catalogue.entries import CatalogueEntry
 from app.chat.options import CacheMode
 from app.engine.protocol import Estimate, Estimated, Failed, Loaded
 from app.settings.schema import Settings
+from app.viewmodels.column_table import SORT_ROLE
 from app.viewmodels.downloads import DownloadStatus
 from app.viewmodels.model_list import ModelList
-from app.viewmodels.model_table import HEADINGS, KEY_ROLE, SORT_ROLE, ModelTable
+from app.viewmodels.model_table import HEADINGS, KEY_ROLE, ModelTable
 from app.viewmodels.open_model import OpenModel
 from app.viewmodels.settings_model import SettingsModel
 from tests.chat_parts import MODEL, ScriptedEngine

@@ -5,9 +5,9 @@ from PySide6.QtCore import QSortFilterProxyModel, Qt
 
 from app.chat.quality import csv_text, json_text
 from app.errors import NibbleError
+from app.viewmodels.column_table import SORT_ROLE
 from app.viewmodels.quality_table import (
     IN_USE_ROLE,
-    SORT_ROLE,
     QualityTable,
     conditions_text,
     export_report,

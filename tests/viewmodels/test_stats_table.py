@@ -5,7 +5,8 @@ from PySide6.QtCore import QSortFilterProxyModel, Qt
 
 from app.chat.options import CacheMode
 from app.stats.session import Row
-from app.viewmodels.stats_table import HEADINGS, SORT_ROLE, StatsTable, summary
+from app.viewmodels.column_table import SORT_ROLE
+from app.viewmodels.stats_table import HEADINGS, StatsTable, summary
 from tests.chat_parts import FIGURES
 
 
