@@ -7,6 +7,8 @@ each read the codes; its tokens over `blocks`. One block needs no second pass: t
 import functools
 from dataclasses import dataclass, replace
 
+from kernels.layout import UNIT
+
 THREADGROUP_BYTES = 32768
 """Threadgroup memory that every Apple GPU has."""
 MOST_BLOCKS = 128
@@ -73,8 +75,10 @@ class Cut:
     def resident(self, vectors: int, head_dim: int) -> int:
         """Return how many threadgroups an NVIDIA core is to hold: as many as its registers allow without spilling."""
         quads = -(-vectors // self.sets // 4)
-        simds = {64: 20, 128: 16, 256: 12}[head_dim] if quads == 1 else {64: 16, 128: 12, 256: 8}[head_dim]
-        return 1 if self.whole else max(1, simds // self.simds)
+        units = _units(head_dim)
+        # A lane has five numbers of a row of 80 values, in place of one or two.
+        simds = 20 if units == 1 else 16 if units == 2 and head_dim != 80 else 12
+        return 1 if self.whole else max(1, (simds if quads == 1 else simds - 4) // self.simds)
 
 
 @functools.lru_cache(maxsize=16384)
@@ -128,19 +132,25 @@ def possible_cuts(vectors: int, head_dim: int, tokens: int) -> list[Cut]:
 def fits(cut: Cut, vectors: int, head_dim: int) -> bool:
     """Return whether the kernel takes a cut: few enough query vectors a threadgroup, and memory for them."""
     heads = vectors // cut.sets
-    most = 4 if head_dim == 256 else 8
+    most = 4 if _units(head_dim) > 2 else 8
     return heads <= most and _bytes(cut, heads, head_dim) <= THREADGROUP_BYTES
 
 
 def _bytes(cut: Cut, heads: int, head_dim: int) -> int:
     """Return the step's threadgroup memory at most, as attend.metal lays it out, with groups of 32."""
     quads = -(-heads // 4)
-    queries = 16 * 32 * quads * head_dim // 32 + 16 * quads
+    queries = 1024 * _units(head_dim) * quads + 16 * quads
     ends = 4 * 2 * cut.simds * heads
     rooms = cut.simds if cut.simds * heads * head_dim <= 4096 else -(-cut.simds // 2)
     # Codes, scales, and for each scale as many floats as choices, twice.
-    new_tokens = _MOST_NEW_TOKENS * 2 * (head_dim // 2 + head_dim // 16 + head_dim // 32 * 4 * 2 * 4)
+    groups = -(-head_dim // 32)
+    new_tokens = _MOST_NEW_TOKENS * 2 * (head_dim // 2 + 2 * groups + groups * 4 * 2 * 4)
     return queries + ends + 4 * max(rooms * heads, 2 * _MOST_NEW_TOKENS) * head_dim + new_tokens
+
+
+def _units(head_dim: int) -> int:
+    """Return how many units of 64 values, the last one filled up, a row takes in the step's matrices."""
+    return -(-head_dim // UNIT)
 
 
 def _divisors(n: int) -> list[int]:

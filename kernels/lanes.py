@@ -2,16 +2,18 @@
 
 A lane needs some 20 cosines, sines and signs from all over the table. Gathered one by one they cost more time than the
 tile of a short context; here each lane's own stand ready in loads of 16 bytes, 32 lanes side by side. The order within
-a lane is that of `kernels/metal/srft_lanes.h`.
+a lane is that of `kernels/metal/srft_lanes.h`, which also says how a row is spread over lanes and SIMD-groups.
 """
 
 import functools
 import math
+from dataclasses import dataclass
 
 import mlx.core as mx
 
-HEAD_SIZES = (64, 128, 256)
+HEAD_SIZES = (64, 80, 96, 128, 192, 256)
 """Head sizes that SIMD-groups rotate in registers."""
+_SIMD_LANES = 32
 _FLOATS = 4
 """Numbers of one load."""
 
@@ -28,41 +30,56 @@ def lane_constants(signs: mx.array) -> mx.array:
     return mx.take(pool, mx.array(_places(dim)))
 
 
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """How a row is spread: `points` complex numbers in each of `lanes` lanes."""
+
+    dim: int
+    lanes: int
+    points: int
+
+    @classmethod
+    def of(cls, dim: int) -> "_Spread":
+        lanes = 32 if dim % 64 == 0 else 16 if dim % 32 == 0 else 8
+        return cls(dim, lanes, dim // 2 // lanes)
+
+    def forward(self, parts: int, part: int, lane: int) -> list[int]:
+        """Return the places of one lane's numbers, where `parts` SIMD-groups share a row."""
+        at = lane % self.lanes
+        signs = [3 * self.dim + 2 * self.lanes * j + 2 * at + i for j in range(self.points) for i in range(2)]
+        return [*self._twiddles(range(part, self.points, parts), at), *signs]
+
+    def inverse(self, parts: int, part: int, lane: int) -> list[int]:
+        at = lane % self.lanes
+        results = range(part, self.points, parts)
+        halves = [sign * self.dim + self.lanes * j + at for sign in range(2) for j in range(self.points)]
+        signs = [3 * self.dim + 2 * (self.points * self._mirrored(at) + j) + i for j in results for i in range(2)]
+        return [*self._twiddles(results, at), *halves, *signs]
+
+    def _twiddles(self, results: range, at: int) -> list[int]:
+        """Return the cosines of the small transform's results, the steps across lanes, the halves; then all -sines."""
+        masks = [self.lanes >> i for i in range(1, self.lanes.bit_length() - 1)]
+        across = [(at & (mask - 1)) * (self.lanes // mask) * self.points if at & mask else 0 for mask in masks]
+        turns = [*(2 * at * j for j in results), *across, *(self.points * self._mirrored(at) + j for j in results)]
+        return [*turns, *(2 * self.dim + turn for turn in turns)]
+
+    def _mirrored(self, at: int) -> int:
+        return int(f"{at:0{self.lanes.bit_length() - 1}b}"[::-1], 2)
+
+
 @functools.cache
 def _places(dim: int) -> tuple[int, ...]:
     """Return where in cos, sin, -sin and signs, `dim` of each, every number stands."""
-    words = dim // 64
-    shared = min(2, words)
-    forward = [_forward(dim, shared, part, lane) for part in range(shared) for lane in range(32)]
-    inverse = [_inverse(dim, part, lane) for part in range(words) for lane in range(32)]
+    spread = _Spread.of(dim)
+    even = spread.points % 2 == 0
+    forward_parts, inverse_parts = (2, spread.points) if even else (1, 1)
+    forward = [
+        spread.forward(forward_parts, part, lane) for part in range(forward_parts) for lane in range(_SIMD_LANES)
+    ]
+    inverse = [
+        spread.inverse(inverse_parts, part, lane) for part in range(inverse_parts) for lane in range(_SIMD_LANES)
+    ]
     return (*_side_by_side(forward), *_side_by_side(inverse))
-
-
-def _forward(dim: int, shared: int, part: int, lane: int) -> list[int]:
-    """Return the places of one lane's numbers, where `shared` SIMD-groups share a row."""
-    words = dim // 64
-    signs = [3 * dim + 64 * j + 2 * lane + i for j in range(words) for i in range(2)]
-    return [*_twiddles(dim, range(part, words, shared), lane), *signs]
-
-
-def _inverse(dim: int, part: int, lane: int) -> list[int]:
-    words = dim // 64
-    halves = [sign * dim + 32 * j + lane for sign in range(2) for j in range(words)]
-    first = 2 * (words * _mirrored(lane) + part)
-    return [*_twiddles(dim, range(part, part + 1), lane), *halves, 3 * dim + first, 3 * dim + first + 1]
-
-
-def _twiddles(dim: int, results: range, lane: int) -> list[int]:
-    """Return the cosines of the small transform's results, the steps across lanes, the halves; then all -sines."""
-    words = dim // 64
-    masks = (16, 8, 4, 2)
-    across = [(lane & (mask - 1)) * (32 // mask) * words if lane & mask else 0 for mask in masks]
-    turns = [*(2 * lane * j for j in results), *across, *(words * _mirrored(lane) + j for j in results)]
-    return [*turns, *(2 * dim + turn for turn in turns)]
-
-
-def _mirrored(lane: int) -> int:
-    return int(f"{lane:05b}"[::-1], 2)
 
 
 def _side_by_side(lanes: list[list[int]]) -> list[int]:

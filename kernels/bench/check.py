@@ -62,6 +62,8 @@ def checks(backend: str) -> Iterator[Finding]:
         yield dequantize(backend, head_dim, 32)
     for shape in SHAPES:
         yield from step(backend, Case(*shape, TOKENS))
+    for head_dim in (80, 96, 192):
+        yield from step(backend, Case(8, 4, head_dim, TOKENS), calibrated=True)
     yield from step(backend, Case(32, 8, 128, TOKENS, 64))
     yield from step(backend, Case(12, 2, 128, TOKENS), new_tokens=4, mask="causal", calibrated=True)
     yield from step(backend, Case(32, 8, 128, TOKENS), dtype=mx.float16)

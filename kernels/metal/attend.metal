@@ -19,12 +19,15 @@
 //   values, times the queries. Values: 16 of a row's values by 16 tokens, times the weights. A matrix has 8 columns: four
 //   query vectors (a QUAD), once for the lower and once for the upper 32 of a UNIT of 64 values, which have a scale each.
 //   Weights carry 2^4 against underflow in half. Relative error against float64 on the same bytes: bfloat16's own 1.7e-3.
-  constexpr int H = D / 64;                  // complex numbers a lane holds of a row to be rotated; units of a row
+  constexpr int H = (D + 63) / 64;           // units of a row
   constexpr int QUADS = (HEADS + 3) / 4;
   constexpr int W = D / 8;
-  constexpr int N = D / G;
-  constexpr int PARTS = H > 1 ? 2 : 1;       // SIMD-groups that rotate a row
-  constexpr int C = H / PARTS;               // complex numbers that a lane of them has in the end
+  constexpr int N = (D + G - 1) / G;
+  constexpr int PADDED_W = N * G / 8;        // words of a row's groups, the last one whole
+  constexpr int LANES = lanes_of<D>();       // lanes that have a row to be rotated
+  constexpr int R = points_of<D>();          // complex numbers that each of them starts with
+  constexpr int PARTS = forward_parts<D>();  // SIMD-groups that rotate a row
+  constexpr int C = R / PARTS;               // complex numbers that a lane of them has in the end
   constexpr int GROUPS = SIMDS / PARTS;
   // SIMD-groups whose sums are in `totals` at a time.
   constexpr int ROOMS = SIMDS * HEADS * D <= 4096 ? SIMDS : (SIMDS + 1) / 2;
@@ -57,10 +60,10 @@
   const int side = pair / 2;
   const int key_row = (batch * HK + kv_head) * capacity;
   const int value_row = ((B + batch) * HK + kv_head) * capacity;
-  const device uint* key_codes = codes + key_row * W + line * W + 2 * H * pair;
-  const device uint* value_codes = codes + value_row * W + 2 * pair * W + H * line;
-  const device half* key_scales = scales + key_row * N + line * N + side * (N - H);
-  const device half* value_scales = scales + value_row * N + line * N + side * (N - H);
+  const device uint* key_codes = codes + (key_row + line) * W;
+  const device uint* value_codes = codes + (value_row + 2 * pair) * W;
+  const device half* key_scales = scales + (key_row + line) * N;
+  const device half* value_scales = scales + (value_row + line) * N;
   // Rows to be rotated, each by a GROUP of SIMD-groups: in the last block the new tokens' keys and values, in turns, which
   // every set of a kv head codes for itself; then the query vectors. A lane asks for the first of them before its tile.
   const bool last = block == blocks - 1;
@@ -72,20 +75,19 @@
   const device T* key_rows = keys + batch * (int)keys_strides[0] + kv_head * (int)keys_strides[1];
   const device T* value_rows = values + batch * (int)values_strides[0] + kv_head * (int)values_strides[1];
   int r = simd < GROUPS * PARTS ? simd / PARTS : rows;
-  T x_raw[2 * H];
-  load_row<H>(x_raw, row_to_rotate<L>(min(r, rows - 1), new_rows, key_rows, keys_strides[2], value_rows, values_strides[2],
+  T x_raw[2 * R];
+  load_row<D>(x_raw, row_to_rotate<L>(min(r, rows - 1), new_rows, key_rows, keys_strides[2], value_rows, values_strides[2],
                                       query_rows, queries_strides[1], queries_strides[2], first_of_head), lane);
-  constexpr int FORWARD = FORWARD_FLOATS(H, PARTS);
-  float rotation[FORWARD];
-  load_lane<FORWARD>(rotation, table + forward_at<D, HK, MU, LAMBDA, SMOOTH>(), part * 32 + lane, PARTS * 32);
-  const thread float* signs = rotation + 2 * TWIDDLES(H, PARTS);
+  float rotation[forward_floats<D>()];
+  load_lane<forward_floats<D>()>(rotation, table + forward_at<D, HK, MU, LAMBDA, SMOOTH>(), part * 32 + lane, PARTS * 32);
+  const thread float* signs = rotation + 2 * twiddles<D, PARTS>();
   int first = (block * SIMDS + simd) * 16;
-  uint key_words[2][2 * H];   // of tokens line and line + 8: of each unit word 2 pair % 4, then of each the one after
+  uint key_words[2][2 * H];   // of tokens line and line + 8: of each unit word 2 pair, then of each the one after
   half key_steps[2][H];
   uint value_words[4][H];     // of tokens 2 pair, 2 pair + 1, and the same + 8
   half value_steps[2][H];
-  load_keys<H, W, N>(key_words, key_steps, key_codes, key_scales, min(first, capacity - 16));
-  load_values<H, W, N>(value_words, value_steps, value_codes, value_scales, min(first, capacity - 16));
+  load_keys<D, G>(key_words, key_steps, key_codes, key_scales, min(first, capacity - 16), pair);
+  load_values<D, G>(value_words, value_steps, value_codes, value_scales, min(first, capacity - 16), line, side);
   const int constants = 3 * D;
   const int lambdas = constants + (MU ? 2 * HK * D : 0);
   const int smoothings = lambdas + (LAMBDA ? 2 * HK * D : 0);
@@ -97,23 +99,24 @@
   SHARED_POINTER(half) query_halves = (SHARED_POINTER(half))query_packs;
   for (int i = thread_id; i < 2 * H * QUADS * 32; i += SIMDS * 32) {
     const int vector = i / 32 % QUADS * 4 + right_column(i % 32) % 4;
-    if (right_side_differs(i % 32) || vector >= HEADS) query_packs[i] = zero_pack();
+    if (D % 64 != 0 || right_side_differs(i % 32) || vector >= HEADS) query_packs[i] = zero_pack();
     else if (RIGHT_COLUMNS == 2 && vector == HEADS - 1) {
       #pragma unroll
       for (int e = 0; e < 4; e++) query_halves[8 * i + 2 * e + 1] = (half)0.0f;
     }
   }
   if (thread_id >= HEADS && thread_id < 4 * QUADS) query_factors[thread_id] = 0.0f;
+  if (D % 64 != 0) threadgroup_barrier(mem_flags::mem_threadgroup);  // what is beyond a row stays zero
   while (r < rows) {
     const bool is_new = r < new_rows;
     const int which = r % 2;                 // of a new row: 0 a key, 1 a value
     const int h = r - new_rows;              // of a query
-    float re[H];
-    float im[H];
+    float re[R];
+    float im[R];
     float squares = 0.0f;
     #pragma unroll
-    for (int j = 0; j < H; j++) {
-      const int d = 64 * j + 2 * lane;
+    for (int j = 0; j < R; j++) {
+      const int d = row_value<D>(2 * j, lane);
       re[j] = (float)x_raw[2 * j];
       im[j] = (float)x_raw[2 * j + 1];
       if (MU && is_new) {
@@ -131,32 +134,36 @@
       squares += re[j] * re[j] + im[j] * im[j];
     }
     float x[2 * C];
-    srft_lanes<H, PARTS>(re, im, x, rotation, part, lane);
+    srft_lanes<D, PARTS>(re, im, x, rotation, part, lane);
+    const bool alone = LANES == 32 || lane < LANES;  // of lanes that have the same values
     if (LAMBDA) {
       const device float* lambda = table + lambdas + ((is_new ? which : 0) * HK + kv_head) * D;
       #pragma unroll
       for (int c = 0; c < 2 * C; c++) {
-        const float weighed_by = lambda[packed_at<H, PARTS>(c, part, lane)];
+        const float weighed_by = lambda[packed_at<D, PARTS>(c, part, lane)];
         x[c] = is_new ? x[c] * weighed_by : x[c] / weighed_by;
       }
     }
     if (is_new) {
       #pragma unroll
-      for (int c = 0; c < 2 * C; c++) totals[r * D + packed_at<H, PARTS>(c, part, lane)] = x[c];
+      for (int c = 0; c < 2 * C; c++) {
+        if (alone) totals[r * D + packed_at<D, PARTS>(c, part, lane)] = x[c];
+      }
     } else {
       // A query vector goes into the right-hand matrices, brought by a power of two to magnitudes below 2: its norm, which
       // the rotation keeps, bounds them. A row of zeros stays; one with NaN is NaN throughout, and so its result.
       const float bound = LAMBDA ? table[bounds + kv_head] : 1.0f;
-      const uint exponent = ((as_type<uint>(simd_sum(squares) * bound * bound) >> 23) + 128u) / 2u;
+      const uint exponent = ((as_type<uint>(simd_sum(alone ? squares : 0.0f) * bound * bound) >> 23) + 128u) / 2u;
       const float unit = as_type<float>((254u - exponent) << 23);
       #pragma unroll
       for (int c = 0; c < 2 * C; c++) {
-        const uint d = packed_at<H, PARTS>(c, part, lane);
+        const uint d = packed_at<D, PARTS>(c, part, lane);
         const uint word = d / 8 % 8;
         const uint k = word / 2 * 2 + d / 4 % 2;
         const uint column = word / 4 * 4 + h % 4;
         const uint pack = ((d / 64 * 2 + d / 2 % 2) * QUADS + h / 4) * 32 + right_lane(k, column);
-        query_halves[8 * pack + 4 * (d % 2) + 2 * (word % 2) + right_half(k, column)] = (half)(x[c] * unit);
+        const uint at = 8 * pack + 4 * (d % 2) + 2 * (word % 2) + right_half(k, column);
+        if (alone) query_halves[at] = (half)(x[c] * unit);
       }
       if (part == 0 && lane == 0) {
         query_factors[h] = table[bounds + (LAMBDA ? HK : 0)] * as_type<float>(exponent << 23);
@@ -164,18 +171,17 @@
     }
     r += GROUPS;
     if (r < rows) {
-      load_row<H>(x_raw, row_to_rotate<L>(r, new_rows, key_rows, keys_strides[2], value_rows, values_strides[2],
+      load_row<D>(x_raw, row_to_rotate<L>(r, new_rows, key_rows, keys_strides[2], value_rows, values_strides[2],
                                           query_rows, queries_strides[1], queries_strides[2], first_of_head), lane);
     }
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
   if (last) {
     // Code the new rows, a word a lane. Every SIMD-group of the block tries one scale for 32 words.
-    for (int tried = simd; tried < (2 * L * W + 31) / 32 * SCALE_CHOICES; tried += SIMDS) {
-      const int word = min(tried / SCALE_CHOICES * 32 + lane, 2 * L * W - 1);
+    for (int tried = simd; tried < (2 * L * PADDED_W + 31) / 32 * SCALE_CHOICES; tried += SIMDS) {
+      const int word = min(tried / SCALE_CHOICES * 32 + lane, 2 * L * PADDED_W - 1);
       float x[8];
-      #pragma unroll
-      for (int i = 0; i < 8; i++) x[i] = totals[word * 8 + i];
+      load_word<W, PADDED_W>(x, totals, word);
       float low = x[0];
       float high = x[0];
       #pragma unroll
@@ -199,8 +205,8 @@
   }
   if (fresh) {
     #pragma unroll
-    for (int w = 0; w < 2 * L * W; w += 32) {
-      const int word = min(w + lane, 2 * L * W - 1);
+    for (int w = 0; w < 2 * L * PADDED_W; w += 32) {
+      const int word = min(w + lane, 2 * L * PADDED_W - 1);
       const int group = word / (G / 8) * SCALE_CHOICES;
       float scale = scales_tried[group];
       float least = scale_errors[group];
@@ -214,21 +220,21 @@
       // Every value is a sum over the whole row: one NaN or infinity there, and none of them is finite.
       const float step = fabs(scale) <= 65504.0f ? scale : NOT_A_NUMBER;
       const float inverse = inverse_of(step);
+      float x[8];
+      load_word<W, PADDED_W>(x, totals, word);
       uint packed = 0u;
       #pragma unroll
-      for (int i = 0; i < 8; i++) {
-        packed |= nibble_of(code_of(totals[word * 8 + i], inverse)) << (4 * i);
-      }
-      if (w + lane < 2 * L * W) {
-        const int which = word / W % 2;
-        const int token = word / W / 2;
+      for (int i = 0; i < 8; i++) packed |= nibble_of(code_of(x[i], inverse)) << (4 * i);
+      if (w + lane < 2 * L * PADDED_W && word % PADDED_W < W) {
+        const int which = word / PADDED_W % 2;
+        const int token = word / PADDED_W / 2;
         const int new_row = which * L + token;
         const int cache_row = (which == 0 ? key_row : value_row) + row + token;
-        const int at = word_at<D>(word % W);
+        const int at = word_at<D>(word % PADDED_W);
         new_codes[new_row * W + at] = packed;
         if (set % SETS == 0) IN_PLACE(uint, codes)[cache_row * W + at] = packed;
         if (word % (G / 8) == 0) {
-          const int scale_to = scale_at<D, G>(word % W / (G / 8));
+          const int scale_to = scale_at<D, G>(word % PADDED_W / (G / 8));
           new_scales[new_row * N + scale_to] = (half)step;
           if (set % SETS == 0) IN_PLACE(half, scales)[cache_row * N + scale_to] = (half)step;
         }
@@ -241,12 +247,18 @@
       #pragma unroll
       for (int i = 0; i < 2; i++) {
         const int t = min(line + 8 * i, L - 1);
-        key_words[i][u] = new_codes[t * W + 2 * H * pair + u];
-        key_words[i][H + u] = new_codes[t * W + 2 * H * pair + H + u];
-        key_steps[i][u] = new_scales[t * N + side * (N - H) + u];
-        value_words[2 * i][u] = new_codes[(L + min(2 * pair + 8 * i, L - 1)) * W + H * line + u];
-        value_words[2 * i + 1][u] = new_codes[(L + min(2 * pair + 8 * i + 1, L - 1)) * W + H * line + u];
-        value_steps[i][u] = new_scales[(L + t) * N + side * (N - H) + u];
+        const int v = min(2 * pair + 8 * i, L - 1);
+        const bool key_there = D % 64 == 0 || 8 * u + 2 * pair < W;
+        const bool value_there = D % 64 == 0 || 8 * u + line < W;
+        key_words[i][u] = key_there ? new_codes[t * W + word_at<D>(8 * u + 2 * pair)] : ZERO_WORD;
+        key_words[i][H + u] = key_there ? new_codes[t * W + word_at<D>(8 * u + 2 * pair + 1)] : ZERO_WORD;
+        value_words[2 * i][u] = value_there ? new_codes[(L + v) * W + word_at<D>(8 * u + line)] : ZERO_WORD;
+        value_words[2 * i + 1][u] =
+            value_there ? new_codes[(L + min(2 * pair + 8 * i + 1, L - 1)) * W + word_at<D>(8 * u + line)] : ZERO_WORD;
+        const int group = (64 * u + 32 * side) / G;
+        const bool scale_there = D % 64 == 0 || group < N;
+        key_steps[i][u] = scale_there ? new_scales[t * N + scale_at<D, G>(group)] : (half)0.0f;
+        value_steps[i][u] = scale_there ? new_scales[(L + t) * N + scale_at<D, G>(group)] : (half)0.0f;
       }
     }
   }
@@ -312,7 +324,7 @@
         score[q][3] = u == 0 ? dot[q].w * lower : fma(dot[q].w, lower, score[q][3]);
       }
     }
-    load_keys<H, W, N>(key_words, key_steps, key_codes, key_scales, next_tile);
+    load_keys<D, G>(key_words, key_steps, key_codes, key_scales, next_tile, pair);
     // Online softmax. The maximum follows only when a score exceeds it by 2: weights stay below 2^6.
     bool exceeds = false;
     #pragma unroll
@@ -403,22 +415,22 @@
         }
       }
     }
-    load_values<H, W, N>(value_words, value_steps, value_codes, value_scales, next_tile);
+    load_values<D, G>(value_words, value_steps, value_codes, value_scales, next_tile, line, side);
     first = fresh ? seen : first + (blocks * SIMDS - 1) * 16;
     fresh = false;
   }
 
   // Sum up over the SIMD-groups, as many at a time as there is room for: those beyond join the ones before them.
 #if WHOLE
-  const int inverse_part = simd % H;         // H SIMD-groups un-rotate a row
-  const int d_out = 2 * packed_at<H, H>(0, inverse_part, lane);
-  float inverse[INVERSE_FLOATS(H)];
-  if (simd < H * HEADS) {
-    load_lane<INVERSE_FLOATS(H)>(inverse, table + inverse_at<D, HK, MU, LAMBDA, SMOOTH>(), inverse_part * 32 + lane, H * 32);
+  constexpr int LAST_PARTS = inverse_parts<D>();  // SIMD-groups that un-rotate a row
+  const int last_part = simd % LAST_PARTS;
+  float inverse[inverse_floats<D>()];
+  float2 means[R / LAST_PARTS];
+  if (simd < LAST_PARTS * HEADS) {
+    load_lane<inverse_floats<D>()>(inverse, table + inverse_at<D, HK, MU, LAMBDA, SMOOTH>(), last_part * 32 + lane,
+                                   LAST_PARTS * 32);
+    load_means<D, MU>(means, table + constants + (HK + kv_head) * D, last_part, lane);
   }
-  float2 mean;
-  mean.x = mean.y = 0.0f;
-  if (MU) mean = *(const device float2*)(table + constants + (HK + kv_head) * D + d_out);
 #endif
   #pragma unroll
   for (int q = 0; q < QUADS; q++) {
@@ -469,12 +481,14 @@
                 const float4 four = sum[i / 2][n][q];
                 x[n] = (i % 2 == 0 ? (e == 0 ? four.x : four.y) : (e == 0 ? four.z : four.w)) * most[q][e];
               }
-              float4 total = ROOMS < SIMDS && round == 1 && simd + ROOMS < SIMDS ? words[i / 2 * 16 + i % 2] : zeros4();
+              const bool there = D % 64 == 0 || i / 2 * 8 + line < W;
+              const bool more = ROOMS < SIMDS && round == 1 && simd + ROOMS < SIMDS;
+              float4 total = more && there ? words[i / 2 * 16 + i % 2] : zeros4();
               total.x += x[0];
               total.y += x[1];
               total.z += x[2];
               total.w += x[3];
-              words[i / 2 * 16 + i % 2] = total;
+              if (there) words[i / 2 * 16 + i % 2] = total;
             }
           }
         }
@@ -496,12 +510,11 @@
     totals[i] = total;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  constexpr int INVERSE_GROUPS = SIMDS / H;
-  for (int h = simd < INVERSE_GROUPS * H ? simd / H : HEADS; h < HEADS; h += INVERSE_GROUPS) {
-    const float2 two = inverse_srft_lanes<H>(totals + h * D, inverse, inverse_part, lane);
-    const int at = (first_vector + h) * D + d_out;
-    result[at] = (T)(two.x + mean.x);
-    result[at + 1] = (T)(two.y + mean.y);
+  constexpr int LAST_GROUPS = SIMDS / LAST_PARTS;
+  for (int h = simd < LAST_GROUPS * LAST_PARTS ? simd / LAST_PARTS : HEADS; h < HEADS; h += LAST_GROUPS) {
+    float2 two[R / LAST_PARTS];
+    inverse_srft_lanes<D>(totals + h * D, two, inverse, last_part, lane);
+    put_row<D>(result + (first_vector + h) * D, two, means, last_part, lane);
   }
 #else
   for (int i = thread_id; i < HEADS * D; i += SIMDS * 32) {

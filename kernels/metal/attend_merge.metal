@@ -3,9 +3,8 @@
 // Launch: threadgroups (V, B) of SIMDS * 32 threads, D at least, V = HQ * L vectors of each batch.
 // Inputs: sums float [B, V, nb, D], parts float [B, V, nb, 2] (attend), nb at most MAX_BLOCKS; table as in append.
 // Output: result [B, HQ, L, D] T.
-  constexpr int H = D / 64;
-  constexpr int FOURS = D == 256 ? 2 : 1;    // a lane loads two or four neighbours of a row at once
-  constexpr int LOAD = D / 32 / FOURS;
+  constexpr int PARTS = inverse_parts<D>();  // SIMD-groups that un-rotate the row
+  constexpr int EACH = (D + 31) / 32;        // values of a row that a lane sums up
   constexpr int CHUNKS = (MAX_BLOCKS + 31) / 32;
   constexpr int EARLY = MAX_BLOCKS / SIMDS < 8 ? MAX_BLOCKS / SIMDS : 8;  // asked for before their weights are known
   SHARED(float, totals, SIMDS * D);
@@ -18,12 +17,12 @@
   const int kv_head = vector / (VECTORS / HK);
   const int blocks = parts_shape[2];
   const int base = (batch * VECTORS + vector) * blocks;
-  const device float* mine = sums + base * D + LOAD * lane;
-  float early[EARLY][LOAD * FOURS];
+  const device float* mine = sums + base * D;
+  float early[EARLY][EACH];
   #pragma unroll
   for (int u = 0; u < EARLY; u++) {
     const int b = min(simd + u * SIMDS, blocks - 1);
-    load_neighbours<LOAD, FOURS>(early[u], mine + b * D);
+    load_share<D>(early[u], mine + b * D, lane);
   }
   float tops[CHUNKS];
   float shares[CHUNKS];
@@ -33,16 +32,13 @@
     tops[u] = parts[at];
     shares[u] = parts[at + 1];
   }
-  // H SIMD-groups un-rotate the row, one result a lane.
-  const int part = simd % H;
-  const int d = 2 * packed_at<H, H>(0, part, lane);
-  float constants[INVERSE_FLOATS(H)];
-  if (simd < H) {
-    load_lane<INVERSE_FLOATS(H)>(constants, table + inverse_at<D, HK, MU, LAMBDA, SMOOTH>(), part * 32 + lane, H * 32);
+  const int part = simd % PARTS;
+  float constants[inverse_floats<D>()];
+  float2 means[points_of<D>() / PARTS];
+  if (simd < PARTS) {
+    load_lane<inverse_floats<D>()>(constants, table + inverse_at<D, HK, MU, LAMBDA, SMOOTH>(), part * 32 + lane, PARTS * 32);
+    load_means<D, MU>(means, table + 3 * D + (HK + kv_head) * D, part, lane);
   }
-  float2 mean;
-  mean.x = mean.y = 0.0f;
-  if (MU) mean = *(const device float2*)(table + 3 * D + (HK + kv_head) * D + d);
   const float lambda = LAMBDA ? table[3 * D + (MU ? 2 * HK * D : 0) + (HK + kv_head) * D + min(thread_id, D - 1)] : 1.0f;
   // Every SIMD-group works out all weights: that is cheaper than to wait for one that does.
   float top = tops[0];
@@ -57,21 +53,24 @@
     whole += weights[u] * shares[u];
   }
   whole = simd_sum(whole);
-  float x[LOAD * FOURS];
+  float x[EACH];
   #pragma unroll
-  for (int j = 0; j < LOAD * FOURS; j++) x[j] = 0.0f;
+  for (int j = 0; j < EACH; j++) x[j] = 0.0f;
   #pragma unroll
   for (int u = 0; u < MAX_BLOCKS / SIMDS; u++) {
     const int b = simd + u * SIMDS;
     const float w = simd_shuffle(weights[u * SIMDS / 32], b & 31);
     if (b < blocks) {
-      if (u >= EARLY) load_neighbours<LOAD, FOURS>(early[0], mine + b * D);
+      if (u >= EARLY) load_share<D>(early[0], mine + b * D, lane);
       #pragma unroll
-      for (int j = 0; j < LOAD * FOURS; j++) x[j] += w * early[u < EARLY ? u : 0][j];
+      for (int j = 0; j < EACH; j++) x[j] += w * early[u < EARLY ? u : 0][j];
     }
   }
   #pragma unroll
-  for (int j = 0; j < LOAD * FOURS; j++) totals[simd * D + j / LOAD * 32 * LOAD + LOAD * lane + j % LOAD] = x[j];
+  for (int j = 0; j < EACH; j++) {
+    const int d = share_value<D>(j, lane);
+    if (D % 32 == 0 || d < D) totals[simd * D + d] = x[j];
+  }
   threadgroup_barrier(mem_flags::mem_threadgroup);
   if (thread_id < D) {
     float total = 0.0f;
@@ -81,9 +80,8 @@
     row[thread_id] = LAMBDA ? total / lambda : total;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  if (simd < H) {
-    const float2 two = inverse_srft_lanes<H>(row, constants, part, lane);
-    const int at = (batch * VECTORS + vector) * D + d;
-    result[at] = (T)(two.x + mean.x);
-    result[at + 1] = (T)(two.y + mean.y);
+  if (simd < PARTS) {
+    float2 two[points_of<D>() / PARTS];
+    inverse_srft_lanes<D>(row, two, constants, part, lane);
+    put_row<D>(result + (batch * VECTORS + vector) * D, two, means, part, lane);
   }

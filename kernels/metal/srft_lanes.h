@@ -1,42 +1,63 @@
-// The packed unitary DFT of one real row of D = 64 R values (R = 1, 2 or 4), in the registers of SIMD-groups.
+// The packed unitary DFT of one real row of D values, in the registers of SIMD-groups: D = 64, 80, 96, 128, 192 or 256.
 //
-// The row is taken as R complex numbers a lane, x[2 n] + i x[2 n + 1], and transformed as D/2 of them: a small transform
-// in each lane, twiddles, 32 points across the lanes by decimation in frequency, then the two halves are told apart.
-// Lane l starts with n = 32 j + l at [j]; what comes of the small transform's result j ends in k = R * mirrored(l) + j,
-// whose packed values are k and D/2 + k.
+// LANES lanes, 32, 16 or 8, have the row, as R complex numbers each, x[2 n] + i x[2 n + 1], and transform it as D/2 of them:
+// a small transform in each lane, twiddles, LANES points across the lanes by decimation in frequency, then the two halves
+// are told apart. Lane l starts with n = LANES j + l at [j]; what comes of the small transform's result j ends in
+// k = R * mirrored(l) + j, whose packed values are k and D/2 + k. Lanes beyond LANES do the same as those before them.
 //
 // Behind the small transform its results have nothing to do with each other, but for j and R - j once the halves are
 // told apart. So PARTS SIMD-groups may share a row: each has all of it, and goes on with C = R / PARTS results, of which
-// c is j = part + PARTS c. A forward transform can be shared by two, an inverse by R.
+// c is j = part + PARTS c. A forward transform of 2 or 4 can be shared by two, an inverse one by R.
 
-inline int mirrored(int lane) {
-  return (lane & 1) << 4 | (lane & 2) << 2 | (lane & 4) | (lane & 8) >> 2 | (lane & 16) >> 4;
+template <int D> constexpr int lanes_of() { return D % 64 == 0 ? 32 : D % 32 == 0 ? 16 : 8; }
+template <int D> constexpr int points_of() { return D / 2 / lanes_of<D>(); }  // R
+template <int D> constexpr int forward_parts() { return points_of<D>() % 2 == 0 ? 2 : 1; }
+template <int D> constexpr int inverse_parts() { return points_of<D>() % 2 == 0 ? points_of<D>() : 1; }
+
+template <int D>
+inline int mirrored(int at) {
+  if constexpr (lanes_of<D>() == 32) {
+    return (at & 1) << 4 | (at & 2) << 2 | (at & 4) | (at & 8) >> 2 | (at & 16) >> 4;
+  } else if constexpr (lanes_of<D>() == 16) {
+    return (at & 1) << 3 | (at & 2) << 1 | (at & 4) >> 1 | (at & 8) >> 3;
+  } else {
+    return (at & 1) << 2 | (at & 2) | (at & 4) >> 2;
+  }
 }
 
 // Where result c of a packed row lies: [c] is k, [C + c] is D/2 + k.
-template <int R, int PARTS>
+template <int D, int PARTS>
 inline int packed_at(int c, int part, int lane) {
+  constexpr int R = points_of<D>();
   constexpr int C = R / PARTS;
-  return c / C * 32 * R + R * mirrored(lane) + part + PARTS * (c % C);
+  return c / C * (D / 2) + R * mirrored<D>(lane % lanes_of<D>()) + part + PARTS * (c % C);
 }
 
-// What a lane needs for that stands in the table ready to be read, 16 bytes at a time (kernels/lanes.py):
-//   TWIDDLES = 2 C + 4 cosines, as many sines with a minus sign: C of the small transform, one for each of the masks 16, 8, 4
-//   and 2, and C that tell the halves apart; then, forward, the signs of the 2 R values it starts with;
-//   of an inverse, whose PARTS are R, the R cosines and sines that tell the halves apart, and the 2 signs of its results.
-#define TWIDDLES(R, PARTS) (2 * (R) / (PARTS) + 4)
-#define FORWARD_FLOATS(R, PARTS) ((2 * TWIDDLES(R, PARTS) + 2 * (R) + 3) / 4 * 4)
-#define INVERSE_FLOATS(R) ((2 * TWIDDLES(R, R) + 2 * (R) + 2 + 3) / 4 * 4)
+// What a lane needs for that stands in the table ready to be read, 16 bytes at a time (kernels/lanes.py): cosines, and as many
+// sines with a minus sign, C of the small transform, one for each of the masks LANES / 2, .., 4, 2, and C that tell the
+// halves apart; then, forward, the signs of the 2 R values it starts with; of an inverse the R cosines and sines that tell
+// the halves apart, and the signs of its 2 C results.
+template <int D, int PARTS>
+constexpr int twiddles() {
+  return 2 * points_of<D>() / PARTS + (lanes_of<D>() == 32 ? 4 : lanes_of<D>() == 16 ? 3 : 2);
+}
+template <int D>
+constexpr int forward_floats() {
+  return (2 * twiddles<D, forward_parts<D>()>() + 2 * points_of<D>() + 3) / 4 * 4;
+}
+template <int D>
+constexpr int inverse_floats() {
+  return (2 * twiddles<D, inverse_parts<D>()>() + 2 * points_of<D>() + 2 * points_of<D>() / inverse_parts<D>() + 3) / 4 * 4;
+}
 
-// Where the table of D = 64 R has them: behind what else there is, the sizes of which kernels/codec.py tells.
+// Where the table has them: behind what else there is, the sizes of which kernels/codec.py tells.
 template <int D, int HK, bool MU, bool LAMBDA, bool SMOOTH>
 constexpr int forward_at() {
   return (3 * D + ((MU ? 2 : 0) + (LAMBDA ? 2 : 0) + (SMOOTH ? 1 : 0)) * HK * D + (LAMBDA ? HK : 0) + 1 + 3) / 4 * 4;
 }
 template <int D, int HK, bool MU, bool LAMBDA, bool SMOOTH>
 constexpr int inverse_at() {
-  constexpr int PARTS = D > 64 ? 2 : 1;
-  return forward_at<D, HK, MU, LAMBDA, SMOOTH>() + PARTS * 32 * FORWARD_FLOATS(D / 64, PARTS);
+  return forward_at<D, HK, MU, LAMBDA, SMOOTH>() + forward_parts<D>() * 32 * forward_floats<D>();
 }
 
 // A lane's FLOATS of a table of `threads` lanes.
@@ -50,6 +71,16 @@ inline void load_lane(thread float* to, const device float* from, int at, int th
     to[i + 2] = four.z;
     to[i + 3] = four.w;
   }
+}
+
+// Cosine and sine of 2 pi i / R, R = 3 or 5.
+template <int R> inline float root_cos(int i) {
+  if (R == 3) return i == 0 ? 1.0f : -0.5f;
+  return i == 0 ? 1.0f : i == 1 || i == 4 ? 0.30901699f : -0.80901699f;
+}
+template <int R> inline float root_sin(int i) {
+  if (R == 3) return i == 0 ? 0.0f : i == 1 ? 0.86602540f : -0.86602540f;
+  return i == 0 ? 0.0f : i == 1 ? 0.95105652f : i == 2 ? 0.58778525f : i == 3 ? -0.58778525f : -0.95105652f;
 }
 
 // The results of the transform over [0], .., [R - 1] that are `part`'s.
@@ -66,7 +97,7 @@ inline void small_dft(const thread float* x_re, const thread float* x_im, int pa
       re[c] = x_re[0] + sign * x_re[1];
       im[c] = x_im[0] + sign * x_im[1];
     }
-  } else {
+  } else if constexpr (R == 4) {
     #pragma unroll
     for (int c = 0; c < C; c++) {
       const int j = part + PARTS * c;
@@ -80,12 +111,27 @@ inline void small_dft(const thread float* x_re, const thread float* x_im, int pa
       re[c] = even_re + turn * ((j & 1) == 0 ? odd_re : odd_im);
       im[c] = even_im + turn * ((j & 1) == 0 ? odd_im : -odd_re);
     }
+  } else {
+    static_assert(PARTS == 1, "3 and 5 are not shared");
+    #pragma unroll
+    for (int j = 0; j < R; j++) {
+      re[j] = x_re[0];
+      im[j] = x_im[0];
+      #pragma unroll
+      for (int n = 1; n < R; n++) {
+        const float cosine = root_cos<R>(n * j % R);
+        const float sine = root_sin<R>(n * j % R);
+        re[j] += x_re[n] * cosine + x_im[n] * sine;
+        im[j] += x_im[n] * cosine - x_re[n] * sine;
+      }
+    }
   }
 }
 
-// C transforms of 32 points across the lanes, twiddles first.
-template <int C>
+// C transforms of LANES points across the lanes, twiddles first.
+template <int LANES, int C>
 inline void fft_lanes(thread float* re, thread float* im, const thread float* cosines, const thread float* sines, int lane) {
+  constexpr int STEPS = LANES == 32 ? 5 : LANES == 16 ? 4 : 3;
   #pragma unroll
   for (int c = 0; c < C; c++) {
     const float a = re[c];
@@ -93,59 +139,65 @@ inline void fft_lanes(thread float* re, thread float* im, const thread float* co
     im[c] = a * sines[c] + im[c] * cosines[c];
   }
   #pragma unroll
-  for (int i = 0; i < 5; i++) {
-    const int mask = 16 >> i;
+  for (int i = 0; i < STEPS; i++) {
+    const int mask = LANES / 2 >> i;
     const float sign = (lane & mask) != 0 ? -1.0f : 1.0f;
     #pragma unroll
     for (int c = 0; c < C; c++) {
       const float a = sign * re[c] + simd_shuffle_xor(re[c], mask);
       const float b = sign * im[c] + simd_shuffle_xor(im[c], mask);
-      const float cosine = i < 4 ? cosines[C + i % 4] : 1.0f;
-      const float sine = i < 4 ? sines[C + i % 4] : 0.0f;
-      re[c] = i < 4 ? a * cosine - b * sine : a;
-      im[c] = i < 4 ? a * sine + b * cosine : b;
+      const float cosine = i < STEPS - 1 ? cosines[C + i % (STEPS - 1)] : 1.0f;
+      const float sine = i < STEPS - 1 ? sines[C + i % (STEPS - 1)] : 0.0f;
+      re[c] = i < STEPS - 1 ? a * cosine - b * sine : a;
+      im[c] = i < STEPS - 1 ? a * sine + b * cosine : b;
     }
   }
 }
 
-// The 2 R values of a row that a lane starts with.
-template <int R, typename T>
+// The 2 R values of a row that a lane starts with: value i is d = row_value<D>(i, lane).
+template <int D>
+inline int row_value(int i, int lane) {
+  return 2 * lanes_of<D>() * (i / 2) + 2 * (lane % lanes_of<D>()) + i % 2;
+}
+template <int D, typename T>
 inline void load_row(thread T* to, const device T* from, int lane) {
   #pragma unroll
-  for (int j = 0; j < R; j++) {
-    to[2 * j] = from[64 * j + 2 * lane];
-    to[2 * j + 1] = from[64 * j + 2 * lane + 1];
-  }
+  for (int i = 0; i < 2 * points_of<D>(); i++) to[i] = from[row_value<D>(i, lane)];
 }
 
 // A row to its packed transform: in as x[2 n] and x[2 n + 1], out as `part`'s packed values (`packed_at`). `constants`: as
 // `load_lane` gives them; the row has been multiplied by the signs.
-template <int R, int PARTS>
+template <int D, int PARTS>
 inline void srft_lanes(const thread float* x_re, const thread float* x_im, thread float* packed,
                        const thread float* constants, int part, int lane) {
   static_assert(PARTS <= 2, "results 1 and 3 belong together");
+  constexpr int LANES = lanes_of<D>();
+  constexpr int R = points_of<D>();
   constexpr int C = R / PARTS;
   const thread float* cosines = constants;
-  const thread float* sines = constants + TWIDDLES(R, PARTS);
+  const thread float* sines = constants + twiddles<D, PARTS>();
+  const thread float* half_cosines = cosines + twiddles<D, PARTS>() - C;
+  const thread float* half_sines = sines + twiddles<D, PARTS>() - C;
   thread float* re = packed;
   thread float* im = packed + C;
   small_dft<R, PARTS>(x_re, x_im, part, re, im);
-  fft_lanes<C>(re, im, cosines, sines, lane);
-  const int opposite = mirrored((32 - mirrored(lane)) & 31);
+  fft_lanes<LANES, C>(re, im, cosines, sines, lane);
+  const int at = lane % LANES;
+  const int opposite = lane - at + mirrored<D>((LANES - mirrored<D>(at)) & (LANES - 1));
   float other_re[C];
   float other_im[C];
   #pragma unroll
   for (int c = 0; c < C; c++) {
     const int j = part + PARTS * c;
-    const int from = j == 0 ? opposite : lane ^ 31;
+    const int from = j == 0 ? opposite : lane ^ (LANES - 1);
     // Result R - j, of which 1 and 3 are each other's.
     const bool crossed = R == 4 && (j & 1) != 0;
     const int other = PARTS == 1 ? (R - j) % R : c;
     other_re[c] = simd_shuffle(PARTS == 2 && crossed ? re[C - 1 - c] : re[other], from);
     other_im[c] = simd_shuffle(PARTS == 2 && crossed ? im[C - 1 - c] : im[other], from);
   }
-  const float root = rsqrt(64.0f * (float)R);
-  const float half_root2 = rsqrt(128.0f * (float)R);  // sqrt 2 / 2 / sqrt D
+  const float root = rsqrt((float)D);
+  const float half_root2 = rsqrt(2.0f * (float)D);  // sqrt 2 / 2 / sqrt D
   #pragma unroll
   for (int c = 0; c < C; c++) {
     // Twice the transforms of the even and, up to -i, the odd elements.
@@ -153,9 +205,9 @@ inline void srft_lanes(const thread float* x_re, const thread float* x_im, threa
     const float even_im = im[c] - other_im[c];
     const float odd_re = im[c] + other_im[c];
     const float odd_im = other_re[c] - re[c];
-    const float cosine = cosines[C + 4 + c];
-    const float sine = sines[C + 4 + c];
-    const bool first = part == 0 && c == 0 && lane == 0;  // k = 0, and k = D/2 in place of its imaginary part
+    const float cosine = half_cosines[c];
+    const float sine = half_sines[c];
+    const bool first = part == 0 && c == 0 && at == 0;  // k = 0, and k = D/2 in place of its imaginary part
     const float a = re[c] + im[c];
     const float b = re[c] - im[c];
     re[c] = first ? a * root : (even_re + odd_re * cosine - odd_im * sine) * half_root2;
@@ -163,23 +215,48 @@ inline void srft_lanes(const thread float* x_re, const thread float* x_im, threa
   }
 }
 
-// The inverse of a packed row, shared by R SIMD-groups: values 2 n and 2 n + 1 of n = packed_at<R, R>(0, part, lane), times
-// their signs.
-template <int R>
-inline float2 inverse_srft_lanes(SHARED_POINTER(float) row, const thread float* constants, int part, int lane) {
-  constexpr int D = 64 * R;
+// Means of the values that a lane has in the end, and these values into a row of the result.
+template <int D, bool CENTRED>
+inline void load_means(thread float2* means, const device float* from, int part, int lane) {
+  #pragma unroll
+  for (int c = 0; c < points_of<D>() / inverse_parts<D>(); c++) {
+    means[c].x = means[c].y = 0.0f;
+    if (CENTRED) means[c] = *(const device float2*)(from + 2 * packed_at<D, inverse_parts<D>()>(c, part, lane));
+  }
+}
+template <int D, typename T>
+inline void put_row(device T* to, const thread float2* two, const thread float2* means, int part, int lane) {
+  if (lanes_of<D>() < 32 && lane >= lanes_of<D>()) return;
+  #pragma unroll
+  for (int c = 0; c < points_of<D>() / inverse_parts<D>(); c++) {
+    const int d = 2 * packed_at<D, inverse_parts<D>()>(c, part, lane);
+    to[d] = (T)(two[c].x + means[c].x);
+    to[d + 1] = (T)(two[c].y + means[c].y);
+  }
+}
+
+// The inverse of a packed row, shared by inverse_parts<D>() SIMD-groups: values 2 n and 2 n + 1 of
+// n = packed_at<D, PARTS>(c, part, lane), times their signs, at two[c].
+template <int D>
+inline void inverse_srft_lanes(SHARED_POINTER(float) row, thread float2* two, const thread float* constants, int part,
+                               int lane) {
+  constexpr int LANES = lanes_of<D>();
+  constexpr int R = points_of<D>();
+  constexpr int PARTS = inverse_parts<D>();
+  constexpr int C = R / PARTS;
   const thread float* cosines = constants;
-  const thread float* sines = constants + TWIDDLES(R, R);
-  const thread float* half_cosines = constants + 2 * TWIDDLES(R, R);
+  const thread float* sines = constants + twiddles<D, PARTS>();
+  const thread float* half_cosines = constants + 2 * twiddles<D, PARTS>();
   const thread float* half_sines = half_cosines + R;
   const thread float* signs = half_sines + R;
   const float root = rsqrt((float)D);
   const float root2 = rsqrt(0.5f * (float)D);
+  const int at = lane % LANES;
   float x_re[R];
   float x_im[R];
   #pragma unroll
   for (int j = 0; j < R; j++) {
-    const int k = 32 * j + lane;
+    const int k = LANES * j + at;
     const int opposite = k == 0 ? 0 : D / 2 - k;
     const float a_re = row[k];
     const float a_im = row[D / 2 + k];
@@ -192,16 +269,17 @@ inline float2 inverse_srft_lanes(SHARED_POINTER(float) row, const thread float* 
     // E + i O, conjugated, so that the forward transform serves; O = (odd_re + i odd_im) (c + i s).
     const float o_re = odd_re * c - odd_im * s;
     const float o_im = odd_re * s + odd_im * c;
-    const bool first = j == 0 && lane == 0;
+    const bool first = j == 0 && at == 0;
     x_re[j] = first ? (a_re + a_im) * root : 0.5f * root2 * (a_re + b_re - o_im);
     x_im[j] = first ? (a_im - a_re) * root : -0.5f * root2 * (a_im - b_im + o_re);
   }
-  float re;
-  float im;
-  small_dft<R, R>(x_re, x_im, part, &re, &im);
-  fft_lanes<1>(&re, &im, cosines, sines, lane);
-  float2 two;
-  two.x = re * signs[0];
-  two.y = -im * signs[1];
-  return two;
+  float re[C];
+  float im[C];
+  small_dft<R, PARTS>(x_re, x_im, part, re, im);
+  fft_lanes<LANES, C>(re, im, cosines, sines, lane);
+  #pragma unroll
+  for (int c = 0; c < C; c++) {
+    two[c].x = re[c] * signs[2 * c];
+    two[c].y = -im[c] * signs[2 * c + 1];
+  }
 }

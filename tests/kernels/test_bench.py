@@ -117,6 +117,7 @@ def test_the_checks_cover_every_head_size_shape_and_kind_of_step() -> None:
     for part in (
         *(f"append, D = {head_dim}" for head_dim in (64, 80, 96, 128, 192, 256)),
         *(f"step {hq},{hk},{head_dim} at 1,000" for hq, hk, head_dim in SHAPES),
+        *(f"step 8,4,{head_dim} at 1,000" for head_dim in (80, 96, 192)),
         *("dequantize", "G = 64", "4 new, causal mask", "4 new, array mask", "a ring of 480"),
     ):
         assert part in what

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from kernels import bulk, dispatch, fused, reference
+from kernels.bench.check import SCALE_ULP
 from kernels.codec import Codec
 from kernels.cuts import TILE, Cut, cut_for, fits, kinds_of_cut
+from kernels.lanes import HEAD_SIZES
 from kernels.rotation import Rotation, RotationKind
 from tests.metal_host.fixtures import require_compiler
 from tests.trials import forget_trials
@@ -102,7 +104,11 @@ class Step:
         rows = [(self.before + i) % ring for i in range(self.new)]
         got = nibbles(self.codes[..., mx.array(rows), :])
         assert (got != nibbles(self.all_codes[..., self.before :, :])).mean() <= MOST_DIFFERING_CODES
-        assert relative(self.scales[..., mx.array(rows), :], self.all_scales[..., self.before :, :]) < 1e-4
+        scales, right = self.scales[..., mx.array(rows), :], self.all_scales[..., self.before :, :]
+        ratios = np.array(scales, np.float32) / np.array(right, np.float32)
+        # On the edge between two float16 a scale may fall to either.
+        assert np.abs(ratios - 1).max() <= SCALE_ULP
+        assert (ratios != 1).sum() <= 1 + 0.01 * ratios.size
 
 
 @pytest.mark.usefixtures("on_metal_host")
@@ -115,6 +121,31 @@ def test_a_step_equals_the_reference(
     step = Step(heads, before, group_size=group_size, calibrated=calibrated)
     assert relative(step.run(), step.right()) < MOST_RELATIVE_ERROR
     step.check_written()
+
+
+@pytest.mark.usefixtures("on_metal_host")
+@pytest.mark.parametrize("heads", [(6, 2, 80), (4, 4, 96), (4, 2, 192)])
+@pytest.mark.parametrize(("group_size", "calibrated"), [(32, False), (64, True)])
+@pytest.mark.parametrize(("before", "new"), [(0, 1), (700, 1), (75, 2)])
+def test_rows_that_are_no_power_of_two(
+    heads: tuple[int, int, int], group_size: int, calibrated: bool, before: int, new: int
+) -> None:
+    """Lanes have 3 or 5 numbers of them, and the last unit of 64 values is filled up with nothing."""
+    step = Step(heads, before, new, group_size=group_size, calibrated=calibrated)
+    assert relative(step.run(), step.right()) < MOST_RELATIVE_ERROR
+    step.check_written()
+
+
+@pytest.mark.usefixtures("on_metal_host")
+@pytest.mark.parametrize("where", [3, 79])
+def test_a_row_that_cannot_be_coded_is_nan_in_every_group(where: int) -> None:
+    """Also in a last group that is filled up."""
+    step = Step((4, 2, 80), 40, capacity=64)
+    step.keys[0, 0, 0, where] = float("nan")
+    result = step.run()
+    assert mx.isnan(step.scales[0, 0, 0, 40]).all().item()
+    assert mx.isnan(result[0, :2]).all().item()
+    assert mx.isfinite(result[0, 2:]).all().item()
 
 
 @pytest.mark.usefixtures("on_metal_host")
@@ -207,7 +238,10 @@ def test_a_step_reads_the_cache_once(on_metal_host) -> None:
     assert first.traffic["codes"].read <= cut.sets * step.codes.nbytes + prefetched
 
 
-@pytest.mark.parametrize("heads", [(12, 2, 128), (8, 1, 256), (4, 1, 256), (64, 8, 128), (32, 8, 64), (28, 4, 128)])
+@pytest.mark.parametrize(
+    "heads",
+    [(12, 2, 128), (8, 1, 256), (4, 1, 256), (64, 8, 128), (32, 8, 64), (28, 4, 128), (32, 32, 96), (8, 1, 192)],
+)
 def test_every_kind_of_cut_fits_an_apple_gpu_and_computes_the_same(on_metal_host, heads: tuple[int, int, int]) -> None:
     query_heads, kv_heads, head_dim = heads
     kinds = kinds_of_cut("metal", query_heads // kv_heads, kv_heads, head_dim)
@@ -222,7 +256,7 @@ def test_every_kind_of_cut_fits_an_apple_gpu_and_computes_the_same(on_metal_host
 def test_every_length_has_a_cut_that_fits_and_was_tried(backend: str) -> None:
     for heads in (1, 2, 3, 4, 5, 6, 7, 8, 12, 16):
         for kv_heads in (1, 2, 8, 32):
-            for head_dim in fused.HEAD_SIZES:
+            for head_dim in HEAD_SIZES:
                 kinds = set(kinds_of_cut(backend, heads, kv_heads, head_dim))
                 for tokens in (1, 77, 256, 257, 1000, 3001, 8192, 20000, 65536, 1_000_000):
                     cut = cut_for(backend, heads, kv_heads, head_dim, tokens)
@@ -257,8 +291,8 @@ def test_dispatch_engages_what_it_has_tried() -> None:
     assert "apart" in dispatch.reason_against(codec, queries, 2, 256, 10, mx.ones((1, 4, 1, 10), mx.bool_))
     srht = Codec(Rotation(RotationKind.SRHT, 64, 0), 32)
     assert "srht" in dispatch.reason_against(srht, queries, 2, 256, 10)
-    size_80 = codec_of(80, 32, 2, False)
-    assert "head size 80" in dispatch.reason_against(size_80, mx.zeros((1, 4, 1, 80)), 2, 256, 10)
+    size_112 = codec_of(112, 32, 2, False)
+    assert "head size 112" in dispatch.reason_against(size_112, mx.zeros((1, 4, 1, 112)), 2, 256, 10)
     assert "float32" in dispatch.reason_against(codec, mx.zeros((1, 4, 1, 64)), 2, 256, 10)
 
 
