@@ -157,12 +157,7 @@
       const float unit = as_type<float>((254u - exponent) << 23);
       #pragma unroll
       for (int c = 0; c < 2 * C; c++) {
-        const uint d = packed_at<D, PARTS>(c, part, lane);
-        const uint word = d / 8 % 8;
-        const uint k = word / 2 * 2 + d / 4 % 2;
-        const uint column = word / 4 * 4 + h % 4;
-        const uint pack = ((d / 64 * 2 + d / 2 % 2) * QUADS + h / 4) * 32 + right_lane(k, column);
-        const uint at = 8 * pack + 4 * (d % 2) + 2 * (word % 2) + right_half(k, column);
+        const uint at = query_at(packed_at<D, PARTS>(c, part, lane), h, QUADS);
         if (alone) query_halves[at] = (half)(x[c] * unit);
       }
       if (part == 0 && lane == 0) {
@@ -178,46 +173,15 @@
   threadgroup_barrier(mem_flags::mem_threadgroup);
   if (last) {
     // Code the new rows, a word a lane. Every SIMD-group of the block tries one scale for 32 words.
-    for (int tried = simd; tried < (2 * L * PADDED_W + 31) / 32 * SCALE_CHOICES; tried += SIMDS) {
-      const int word = min(tried / SCALE_CHOICES * 32 + lane, 2 * L * PADDED_W - 1);
-      float x[8];
-      load_word<W, PADDED_W>(x, totals, word);
-      float low = x[0];
-      float high = x[0];
-      #pragma unroll
-      for (int i = 1; i < 8; i++) {
-        low = min(low, x[i]);
-        high = max(high, x[i]);
-      }
-      #pragma unroll
-      for (int apart = 1; apart < G / 8; apart *= 2) {
-        low = min(low, simd_shuffle_xor(low, apart));
-        high = max(high, simd_shuffle_xor(high, apart));
-      }
-      const float scale = scale_tried((-low >= high ? low : high) / -8.0f, tried % SCALE_CHOICES);
-      const float error = group_error<8, G / 8>(x, scale, tried % SCALE_CHOICES, 1.0f);
-      if (word % (G / 8) == 0) {
-        scales_tried[word / (G / 8) * SCALE_CHOICES + tried % SCALE_CHOICES] = scale;
-        scale_errors[word / (G / 8) * SCALE_CHOICES + tried % SCALE_CHOICES] = error;
-      }
-    }
+    try_scales<D, G>(totals, 2 * L, scales_tried, scale_errors, simd, SIMDS, lane);
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
   if (fresh) {
     #pragma unroll
     for (int w = 0; w < 2 * L * PADDED_W; w += 32) {
       const int word = min(w + lane, 2 * L * PADDED_W - 1);
-      const int group = word / (G / 8) * SCALE_CHOICES;
-      float scale = scales_tried[group];
-      float least = scale_errors[group];
-      #pragma unroll
-      for (int i = 1; i < SCALE_CHOICES; i++) {
-        if (scale_errors[group + i] < least) {
-          scale = scales_tried[group + i];
-          least = scale_errors[group + i];
-        }
-      }
       // Every value is a sum over the whole row: one NaN or infinity there, and none of them is finite.
+      const float scale = best_tried(scales_tried, scale_errors, word / (G / 8));
       const float step = fabs(scale) <= 65504.0f ? scale : NOT_A_NUMBER;
       const float inverse = inverse_of(step);
       float x[8];
@@ -241,26 +205,7 @@
       }
     }
     simdgroup_barrier(mem_flags::mem_threadgroup);
-    // Rows beyond the new tokens repeat the last one, and get no weight.
-    #pragma unroll
-    for (int u = 0; u < H; u++) {
-      #pragma unroll
-      for (int i = 0; i < 2; i++) {
-        const int t = min(line + 8 * i, L - 1);
-        const int v = min(2 * pair + 8 * i, L - 1);
-        const bool key_there = D % 64 == 0 || 8 * u + 2 * pair < W;
-        const bool value_there = D % 64 == 0 || 8 * u + line < W;
-        key_words[i][u] = key_there ? new_codes[t * W + word_at<D>(8 * u + 2 * pair)] : ZERO_WORD;
-        key_words[i][H + u] = key_there ? new_codes[t * W + word_at<D>(8 * u + 2 * pair + 1)] : ZERO_WORD;
-        value_words[2 * i][u] = value_there ? new_codes[(L + v) * W + word_at<D>(8 * u + line)] : ZERO_WORD;
-        value_words[2 * i + 1][u] =
-            value_there ? new_codes[(L + min(2 * pair + 8 * i + 1, L - 1)) * W + word_at<D>(8 * u + line)] : ZERO_WORD;
-        const int group = (64 * u + 32 * side) / G;
-        const bool scale_there = D % 64 == 0 || group < N;
-        key_steps[i][u] = scale_there ? new_scales[t * N + scale_at<D, G>(group)] : (half)0.0f;
-        value_steps[i][u] = scale_there ? new_scales[(L + t) * N + scale_at<D, G>(group)] : (half)0.0f;
-      }
-    }
+    load_new_tile<D, G, L>(key_words, key_steps, value_words, value_steps, new_codes, new_scales, line, pair);
   }
 
   float factor[QUADS][2];
@@ -291,39 +236,7 @@
       valid[i] = fresh ? line + 8 * i < L : token < seen && (WINDOW == 0 || token != row);
     }
     float score[QUADS][4];    // of tokens line (0, 1) and line + 8 (2, 3) for two query vectors
-    #pragma unroll
-    for (int u = 0; u < H; u++) {
-      float4 dot[QUADS];
-      #pragma unroll
-      for (int q = 0; q < QUADS; q++) dot[q] = zeros4();
-      #pragma unroll
-      for (int n = 0; n < 2; n++) {
-        // Of rows line and line + 8 the first word, then of both the second.
-        uint even[4];
-        uint odd[4];
-        #pragma unroll
-        for (int i = 0; i < 4; i++) {
-          const uint word = key_words[i % 2][i / 2 * H + u] >> (8 * n);
-          even[i] = as_type<uint>(codes_0_4(word));
-          odd[i] = as_type<uint>(codes_1_5(word));
-        }
-        #pragma unroll
-        for (int q = 0; q < QUADS; q++) {
-          const uint4 query = query_packs[((2 * u + n) * QUADS + q) * 32 + lane];
-          multiply_add(dot[q], even[0], even[1], even[2], even[3], query.x, query.y);
-          multiply_add(dot[q], odd[0], odd[1], odd[2], odd[3], query.z, query.w);
-        }
-      }
-      const float upper = (float)key_steps[0][u];
-      const float lower = (float)key_steps[1][u];
-      #pragma unroll
-      for (int q = 0; q < QUADS; q++) {
-        score[q][0] = u == 0 ? dot[q].x * upper : fma(dot[q].x, upper, score[q][0]);
-        score[q][1] = u == 0 ? dot[q].y * upper : fma(dot[q].y, upper, score[q][1]);
-        score[q][2] = u == 0 ? dot[q].z * lower : fma(dot[q].z, lower, score[q][2]);
-        score[q][3] = u == 0 ? dot[q].w * lower : fma(dot[q].w, lower, score[q][3]);
-      }
-    }
+    tile_scores<D, QUADS>(score, key_words, key_steps, query_packs, lane);
     load_keys<D, G>(key_words, key_steps, key_codes, key_scales, next_tile, pair);
     // Online softmax. The maximum follows only when a score exceeds it by 2: weights stay below 2^6.
     bool exceeds = false;
@@ -381,40 +294,11 @@
       }
     }
     #pragma unroll
-    for (int u = 0; u < H; u++) {
-      const float upper = valid[0] ? (float)value_steps[0][u] : 0.0f;
-      const float lower = valid[1] ? (float)value_steps[1][u] : 0.0f;
-      uint low[2];
-      uint high[2];
+    for (int i = 0; i < 2; i++) {
       #pragma unroll
-      for (int i = 0; i < 2; i++) {
-        low[i] = low_halves(value_words[2 * i][u], value_words[2 * i + 1][u]);
-        high[i] = high_halves(value_words[2 * i][u], value_words[2 * i + 1][u]);
-      }
-      uint weights[QUADS][2];
-      #pragma unroll
-      for (int q = 0; q < QUADS; q++) {
-        weights[q][0] = as_right(as_type<uint>(half2((half)(score[q][0] * upper), (half)(score[q][1] * upper))));
-        weights[q][1] = as_right(as_type<uint>(half2((half)(score[q][2] * lower), (half)(score[q][3] * lower))));
-      }
-      #pragma unroll
-      for (int n = 0; n < 2; n++) {
-        uint even[4];
-        uint odd[4];
-        #pragma unroll
-        for (int i = 0; i < 2; i++) {
-          even[2 * i] = as_type<uint>(codes_0_4(low[i] >> (8 * n)));
-          even[2 * i + 1] = as_type<uint>(codes_0_4(high[i] >> (8 * n)));
-          odd[2 * i] = as_type<uint>(codes_1_5(low[i] >> (8 * n)));
-          odd[2 * i + 1] = as_type<uint>(codes_1_5(high[i] >> (8 * n)));
-        }
-        #pragma unroll
-        for (int q = 0; q < QUADS; q++) {
-          multiply_add(sum[u][2 * n][q], even[0], even[1], even[2], even[3], weights[q][0], weights[q][1]);
-          multiply_add(sum[u][2 * n + 1][q], odd[0], odd[1], odd[2], odd[3], weights[q][0], weights[q][1]);
-        }
-      }
+      for (int u = 0; u < H; u++) value_steps[i][u] = valid[i] ? value_steps[i][u] : (half)0.0f;
     }
+    add_tile<D, QUADS>(&sum[0][0][0], value_words, value_steps, score);
     load_values<D, G>(value_words, value_steps, value_codes, value_scales, next_tile, line, side);
     first = fresh ? seen : first + (blocks * SIMDS - 1) * 16;
     fresh = false;

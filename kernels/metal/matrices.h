@@ -76,3 +76,12 @@ inline uint4 zero_pack() {
   four.x = four.y = four.z = four.w = 0u;
   return four;
 }
+// Where value d of query vector h goes, in halves: right-hand matrices of 4 QUADS vectors, a pack of 8 halves a lane for two
+// products. Columns 0 to 3 have the values of a unit's lower 32, columns 4 to 7 those of its upper 32.
+inline uint query_at(uint d, uint h, uint quads) {
+  const uint word = d / 8 % 8;
+  const uint k = word / 2 * 2 + d / 4 % 2;
+  const uint column = word / 4 * 4 + h % 4;
+  const uint pack = ((d / 64 * 2 + d / 2 % 2) * quads + h / 4) * 32 + right_lane(k, column);
+  return 8 * pack + 4 * (d % 2) + 2 * (word % 2) + right_half(k, column);
+}

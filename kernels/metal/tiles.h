@@ -1,0 +1,150 @@
+// A tile of 16 rows of the cache, as the fused step's lanes hold it: H = units_of<D>().
+
+// A lane's scales of a row, on its side of each unit.
+template <int D, int G>
+inline void load_steps(thread half* steps, const device half* from, int side) {
+  constexpr int H = units_of<D>();
+  constexpr int N = (D + G - 1) / G;
+  if constexpr (D == 64 || D == 128 || D == 256) {
+    load_halves<H>(steps, from + side * (N - H));
+  } else {
+    #pragma unroll
+    for (int u = 0; u < H; u++) {
+      const int group = (64 * u + 32 * side) / G;
+      steps[u] = D % 64 == 0 || group < N ? from[group] : (half)0.0f;
+    }
+  }
+}
+
+// A tile's keys, as the fused step's lanes hold them: of rows t and t + 8 of the lane's codes each unit's words 2 pair and
+// 2 pair + 1, and its scale. In rows whose units are interleaved they stand together.
+template <int D, int G>
+inline void load_keys(thread uint (*words)[2 * units_of<D>()], thread half (*steps)[units_of<D>()],
+                      const device uint* codes, const device half* scales, int t, int pair) {
+  constexpr int H = units_of<D>();
+  constexpr int W = D / 8;
+  constexpr int N = (D + G - 1) / G;
+  #pragma unroll
+  for (int i = 0; i < 2; i++) {
+    const device uint* from = codes + (t + 8 * i) * W;
+    if constexpr (D == 64 || D == 128 || D == 256) {
+      load_words<2 * H>(words[i], from + 2 * H * pair);
+    } else {
+      #pragma unroll
+      for (int u = 0; u < H; u++) {
+        const bool there = D % 64 == 0 || 8 * u + 2 * pair < W;
+        words[i][u] = there ? from[8 * u + 2 * pair] : ZERO_WORD;
+        words[i][H + u] = there ? from[8 * u + 2 * pair + 1] : ZERO_WORD;
+      }
+    }
+    load_steps<D, G>(steps[i], scales + (t + 8 * i) * N, pair / 2);
+  }
+}
+
+// Its values: of rows t, t + 1, t + 8 and t + 9 of the lane's codes each unit's word `line`; scales of rows t and t + 8.
+template <int D, int G>
+inline void load_values(thread uint (*words)[units_of<D>()], thread half (*steps)[units_of<D>()],
+                        const device uint* codes, const device half* scales, int t, int line, int side) {
+  constexpr int H = units_of<D>();
+  constexpr int W = D / 8;
+  constexpr int N = (D + G - 1) / G;
+  #pragma unroll
+  for (int i = 0; i < 2; i++) {
+    #pragma unroll
+    for (int j = 0; j < 2; j++) {
+      const device uint* from = codes + (t + 8 * i + j) * W;
+      if constexpr (D == 64 || D == 128 || D == 256) {
+        load_words<H>(words[2 * i + j], from + H * line);
+      } else {
+        #pragma unroll
+        for (int u = 0; u < H; u++) {
+          words[2 * i + j][u] = D % 64 == 0 || 8 * u + line < W ? from[8 * u + line] : ZERO_WORD;
+        }
+      }
+    }
+    load_steps<D, G>(steps[i], scales + (t + 8 * i) * N, side);
+  }
+}
+
+// Scores of the tile's tokens `line` (0, 1) and line + 8 (2, 3) for two query vectors of each QUAD, of the values on the
+// lane's side alone. `queries`: right-hand matrices, as `query_at` has them.
+template <int D, int QUADS>
+inline void tile_scores(thread float (*score)[4], const thread uint (*words)[2 * units_of<D>()],
+                        const thread half (*steps)[units_of<D>()], SHARED_POINTER(uint4) queries, int lane) {
+  constexpr int H = units_of<D>();
+  #pragma unroll
+  for (int u = 0; u < H; u++) {
+    float4 dot[QUADS];
+    #pragma unroll
+    for (int q = 0; q < QUADS; q++) dot[q] = zeros4();
+    #pragma unroll
+    for (int n = 0; n < 2; n++) {
+      // Of rows line and line + 8 the first word, then of both the second.
+      uint even[4];
+      uint odd[4];
+      #pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const uint word = words[i % 2][i / 2 * H + u] >> (8 * n);
+        even[i] = as_type<uint>(codes_0_4(word));
+        odd[i] = as_type<uint>(codes_1_5(word));
+      }
+      #pragma unroll
+      for (int q = 0; q < QUADS; q++) {
+        const uint4 query = queries[((2 * u + n) * QUADS + q) * 32 + lane];
+        multiply_add(dot[q], even[0], even[1], even[2], even[3], query.x, query.y);
+        multiply_add(dot[q], odd[0], odd[1], odd[2], odd[3], query.z, query.w);
+      }
+    }
+    const float upper = (float)steps[0][u];
+    const float lower = (float)steps[1][u];
+    #pragma unroll
+    for (int q = 0; q < QUADS; q++) {
+      score[q][0] = u == 0 ? dot[q].x * upper : fma(dot[q].x, upper, score[q][0]);
+      score[q][1] = u == 0 ? dot[q].y * upper : fma(dot[q].y, upper, score[q][1]);
+      score[q][2] = u == 0 ? dot[q].z * lower : fma(dot[q].z, lower, score[q][2]);
+      score[q][3] = u == 0 ? dot[q].w * lower : fma(dot[q].w, lower, score[q][3]);
+    }
+  }
+}
+
+// Adds the tile's values, weighted as `weight` says in the order of `tile_scores`, to the sums [H][4][QUADS]: of values
+// `nibble` and `nibble` + 4 of each unit's word `line`, for two query vectors each.
+template <int D, int QUADS>
+inline void add_tile(thread float4* sum, const thread uint (*words)[units_of<D>()],
+                     const thread half (*steps)[units_of<D>()], const thread float (*weight)[4]) {
+  #pragma unroll
+  for (int u = 0; u < units_of<D>(); u++) {
+    const float upper = (float)steps[0][u];
+    const float lower = (float)steps[1][u];
+    uint low[2];
+    uint high[2];
+    #pragma unroll
+    for (int i = 0; i < 2; i++) {
+      low[i] = low_halves(words[2 * i][u], words[2 * i + 1][u]);
+      high[i] = high_halves(words[2 * i][u], words[2 * i + 1][u]);
+    }
+    uint weights[QUADS][2];
+    #pragma unroll
+    for (int q = 0; q < QUADS; q++) {
+      weights[q][0] = as_right(as_type<uint>(half2((half)(weight[q][0] * upper), (half)(weight[q][1] * upper))));
+      weights[q][1] = as_right(as_type<uint>(half2((half)(weight[q][2] * lower), (half)(weight[q][3] * lower))));
+    }
+    #pragma unroll
+    for (int n = 0; n < 2; n++) {
+      uint even[4];
+      uint odd[4];
+      #pragma unroll
+      for (int i = 0; i < 2; i++) {
+        even[2 * i] = as_type<uint>(codes_0_4(low[i] >> (8 * n)));
+        even[2 * i + 1] = as_type<uint>(codes_0_4(high[i] >> (8 * n)));
+        odd[2 * i] = as_type<uint>(codes_1_5(low[i] >> (8 * n)));
+        odd[2 * i + 1] = as_type<uint>(codes_1_5(high[i] >> (8 * n)));
+      }
+      #pragma unroll
+      for (int q = 0; q < QUADS; q++) {
+        multiply_add(sum[(4 * u + 2 * n) * QUADS + q], even[0], even[1], even[2], even[3], weights[q][0], weights[q][1]);
+        multiply_add(sum[(4 * u + 2 * n + 1) * QUADS + q], odd[0], odd[1], odd[2], odd[3], weights[q][0], weights[q][1]);
+      }
+    }
+  }
+}
