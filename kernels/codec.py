@@ -1,11 +1,10 @@
 """How one layer's keys and values become codes: layout, rotation, centring, smoothing and lambda, bundled."""
 
-import math
 from dataclasses import dataclass, field
 
 import mlx.core as mx
 
-from kernels.lanes import HEAD_SIZES, lane_constants
+from kernels.lanes import HEAD_SIZES, circle, lane_constants
 from kernels.layout import Layout
 from kernels.rotation import Rotation, RotationKind
 
@@ -53,21 +52,18 @@ class Codec:
         that it enlarges a query's value by in each head, and the factor that queries get (softmax scale times log2 e);
         from the next multiple of four on what each lane of the fused step needs (`kernels.lanes`). It is computed where
         MLX computes: an array made from Python's numbers stays in the host's memory, and every threadgroup would wait
-        for it.
+        for it. The host does not wait for it: every layer of a new chat has one.
         """
         if query_scale not in self._tables:
             dim = self.rotation.dim
-            circle = [2.0 * math.pi * n / dim for n in range(dim)]
-            parts = [mx.array([f(angle) for angle in circle]) for f in (math.cos, math.sin)]
-            parts.append(self.rotation.signs)
-            parts += [constant.reshape(-1) for constant in self._constants]
+            parts = [circle(dim), self.rotation.signs, *(constant.reshape(-1) for constant in self._constants)]
             if self.lam is not None:
                 parts.append((1 / self.lam[0]).max(axis=-1))
             parts.append(mx.array([query_scale]))
             if dim in HEAD_SIZES:
                 parts += [mx.zeros(-sum(part.size for part in parts) % 4), lane_constants(self.rotation.signs)]
             self._tables[query_scale] = mx.concatenate(parts)
-            mx.eval(self._tables[query_scale])
+            mx.async_eval(self._tables[query_scale])  # type: ignore[no-untyped-call]
         return self._tables[query_scale]
 
     @property

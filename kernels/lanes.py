@@ -24,10 +24,17 @@ def lane_constants(signs: mx.array) -> mx.array:
     Expects a head size of `HEAD_SIZES`.
     """
     dim = signs.shape[0]
-    circle = [2.0 * math.pi * n / dim for n in range(dim)]
-    cosines, sines = ([f(angle) for angle in circle] for f in (math.cos, math.sin))
-    pool = mx.concatenate([mx.array([*cosines, *sines, *(-s for s in sines)]), signs])
-    return mx.take(pool, mx.array(_places(dim)))
+    pool = mx.concatenate([circle(dim), -circle(dim)[dim:], signs])
+    return mx.take(pool, _places(dim))
+
+
+@functools.cache
+def circle(dim: int) -> mx.array:
+    """Return cosines, then sines of 2 pi n / dim. Shapes: `[2 dim]` float32."""
+    angles = [2.0 * math.pi * n / dim for n in range(dim)]
+    made = mx.array([f(angle) for f in (math.cos, math.sin) for angle in angles])
+    mx.eval(made)  # cached: a lazy array may not cross threads
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +75,8 @@ class _Spread:
 
 
 @functools.cache
-def _places(dim: int) -> tuple[int, ...]:
-    """Return where in cos, sin, -sin and signs, `dim` of each, every number stands."""
+def _places(dim: int) -> mx.array:
+    """Return where in cos, sin, -sin and signs, `dim` of each, every number stands. Shapes: `[n]` int32."""
     spread = _Spread.of(dim)
     even = spread.points % 2 == 0
     forward_parts, inverse_parts = (2, spread.points) if even else (1, 1)
@@ -79,7 +86,9 @@ def _places(dim: int) -> tuple[int, ...]:
     inverse = [
         spread.inverse(inverse_parts, part, lane) for part in range(inverse_parts) for lane in range(_SIMD_LANES)
     ]
-    return (*_side_by_side(forward), *_side_by_side(inverse))
+    made = mx.array([*_side_by_side(forward), *_side_by_side(inverse)], mx.int32)
+    mx.eval(made)
+    return made
 
 
 def _side_by_side(lanes: list[list[int]]) -> list[int]:

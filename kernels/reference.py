@@ -49,10 +49,10 @@ def rotate(codec: Codec, keys_values: mx.array) -> mx.array:
 
 def dequantize(codec: Codec, codes: mx.array, scales: mx.array, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
     """Undo `quantize`, up to the rounding: keys and values, `[B, Hk, S, D]` of `dtype` each. Shapes: as `quantize`."""
-    keys = _dequantize_rows(codec, 0, codes[0], scales[0], dtype)
+    keys = _dequantize_rows(codec, 0, _half(codes, 0), _half(scales, 0), dtype)
     # The values wait for the keys, so that float32 rows of only one of them are in memory at a time.
     codes, scales = mx.depends([codes, scales], [keys])
-    return keys, _dequantize_rows(codec, 1, codes[1], scales[1], dtype)
+    return keys, _dequantize_rows(codec, 1, _half(codes, 1), _half(scales, 1), dtype)
 
 
 def pack(layout: Layout, rows: mx.array) -> tuple[mx.array, mx.array]:
@@ -133,9 +133,11 @@ def attend(
         rotated = rotated / codec.lam[0][None, :, None, :]
     if layout.padded_dim != D:
         rotated = mx.pad(rotated, [(0, 0), (0, 0), (0, 0), (0, layout.padded_dim - D)])
-    scores = _coded_matmul(layout, rotated, codes[0], scales[0], transpose=True)
+    scores = _coded_matmul(layout, rotated, _half(codes, 0), _half(scales, 0), transpose=True)
     weights = mx.softmax(_masked(scores.reshape(B, Hq, L, S), mask), axis=-1, precise=True)
-    summed = _coded_matmul(layout, weights.reshape(B, Hk, -1, S), codes[1], scales[1], transpose=False)[..., :D]
+    # The values wait for the weights, so that words in order of only one of the two are in memory at a time.
+    value_codes, value_scales = mx.depends([_half(codes, 1), _half(scales, 1)], [weights])
+    summed = _coded_matmul(layout, weights.reshape(B, Hk, -1, S), value_codes, value_scales, transpose=False)[..., :D]
     if codec.lam is not None:
         summed = summed / codec.lam[1][None, :, None, :]
     out = codec.rotation.invert(summed)
@@ -186,6 +188,11 @@ def _whole_groups(layout: Layout, codes: mx.array) -> mx.array:
     if not missing:
         return codes
     return mx.concatenate([codes, mx.full((*codes.shape[:-1], missing), ZERO_WORD, mx.uint32)], axis=-1)
+
+
+def _half(keys_values: mx.array, which: int) -> mx.array:
+    """Return keys (0) or values (1) as a view; MLX copies what an index by a number takes."""
+    return keys_values[which : which + 1].squeeze(0)
 
 
 def _transposed(row: mx.array, rows: int) -> mx.array:
