@@ -26,7 +26,7 @@ class Codec:
     lam: mx.array | None = None
     smooth: mx.array | None = None
     layout: Layout = field(init=False)
-    _tables: dict[float, mx.array] = field(init=False, default_factory=dict)
+    _tables: dict[float | None, mx.array] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layout", Layout(self.rotation.dim, self.group_size))
@@ -45,23 +45,25 @@ class Codec:
         """Bytes of the layer's own constants; the rotation's matrix is shared by all layers and not counted."""
         return sum(a.nbytes for a in self._constants)
 
-    def table(self, query_scale: float = 1.0) -> mx.array:
+    def table(self, query_scale: float | None = None) -> mx.array:
         """Return what the fused kernels read, float32.
 
-        That is cos and sin of 2 pi n / D, the signs, mu, lambda and smooth where there are any, with lambda the most
-        that it enlarges a query's value by in each head, and the factor that queries get (softmax scale times log2 e);
-        from the next multiple of four on what each lane of the fused step needs (`kernels.lanes`). It is computed where
-        MLX computes: an array made from Python's numbers stays in the host's memory, and every threadgroup would wait
-        for it. The host does not wait for it: every layer of a new chat has one.
+        That is cos and sin of 2 pi n / D, the signs, mu, lambda and smooth where there are any. For a step, which has a
+        `query_scale`, there follow with lambda the most that it enlarges a query's value by in each head, the factor
+        that queries get (softmax scale times log2 e), and from the next multiple of four on what each lane needs
+        (`kernels.lanes`, for its head sizes). It is computed where MLX computes: an array made from Python's numbers
+        stays in the host's memory, and every threadgroup would wait for it. The host does not wait for it: every layer
+        of a new chat has one.
         """
         if query_scale not in self._tables:
             dim = self.rotation.dim
             parts = [circle(dim), self.rotation.signs, *(constant.reshape(-1) for constant in self._constants)]
-            if self.lam is not None:
-                parts.append((1 / self.lam[0]).max(axis=-1))
-            parts.append(mx.array([query_scale]))
-            if dim in HEAD_SIZES:
-                parts += [mx.zeros(-sum(part.size for part in parts) % 4), lane_constants(self.rotation.signs)]
+            if query_scale is not None:
+                if self.lam is not None:
+                    parts.append((1 / self.lam[0]).max(axis=-1))
+                parts.append(mx.array([query_scale]))
+                if dim in HEAD_SIZES:
+                    parts += [mx.zeros(-sum(part.size for part in parts) % 4), lane_constants(self.rotation.signs)]
             self._tables[query_scale] = mx.concatenate(parts)
             mx.async_eval(self._tables[query_scale])  # type: ignore[no-untyped-call]
         return self._tables[query_scale]

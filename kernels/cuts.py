@@ -76,7 +76,7 @@ class Cut:
         """Return how many threadgroups an NVIDIA core is to hold: as many as its registers allow without spilling."""
         quads = -(-vectors // self.sets // 4)
         units = _units(head_dim)
-        # A lane has five numbers of a row of 80 values, in place of one or two.
+        # A lane has five numbers of a row of 80 values, of no other one more than four.
         simds = 20 if units == 1 else 16 if units == 2 and head_dim != 80 else 12
         return 1 if self.whole else max(1, (simds if quads == 1 else simds - 4) // self.simds)
 
@@ -106,7 +106,7 @@ def cut_for(backend: str, vectors: int, kv_heads: int, head_dim: int, tokens: in
         return Cut(sets, simds, max(2, min(wanted, groups // (kv_heads * sets), MOST_BLOCKS)))
     groups = tuning.cores * Cut(sets, simds, MOST_BLOCKS).resident(vectors, head_dim)
     blocks = max(2, min(wanted, groups // (kv_heads * sets), MOST_BLOCKS))
-    # One or two more than 32 or 64 only make the second pass longer.
+    # A few more than 32 or 64 only make the second pass longer.
     return Cut(sets, simds, next((most for most in (32, 64) if most < blocks <= most + most // 16), blocks))
 
 

@@ -24,7 +24,7 @@ _MOST_WORDS = 2**31
 """Words of codes in a layer's cache; the kernel counts them in 32 bits."""
 _MERGE_SIMDS = 8
 _ATTEND_HEADERS = ("numbers.h", "codes.h", "words.h", "matrices.h", "srft_lanes.h", "tiles.h", "new_rows.h")
-_MERGE_HEADERS = ("numbers.h", "neighbours.h", "srft_lanes.h")
+_MERGE_HEADERS = ("neighbours.h", "srft_lanes.h")
 _INPUTS = ("queries", "keys", "values", "codes", "scales", "position", "table")
 _Step = Callable[..., tuple[mx.array, mx.array]]
 """From `_INPUTS`, and the mask where there is one, to the result and the next position."""

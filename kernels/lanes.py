@@ -1,8 +1,8 @@
 """The constants that each lane of the fused step needs to rotate a row, in the order in which it reads them.
 
-A lane needs some 20 cosines, sines and signs from all over the table. Gathered one by one they cost more time than the
-tile of a short context; here each lane's own stand ready in loads of 16 bytes, 32 lanes side by side. The order within
-a lane is that of `kernels/metal/srft_lanes.h`, which also says how a row is spread over lanes and SIMD-groups.
+A lane needs 14 to 36 cosines, sines and signs from all over the table. Here each lane's own stand ready in loads of 16
+bytes, the lanes of all SIMD-groups that share a row side by side. The order within a lane is that of
+`kernels/metal/srft_lanes.h`, which also says how a row is spread over lanes and SIMD-groups.
 """
 
 import functools
@@ -53,21 +53,26 @@ class _Spread:
     def forward(self, parts: int, part: int, lane: int) -> list[int]:
         """Return the places of one lane's numbers, where `parts` SIMD-groups share a row."""
         at = lane % self.lanes
+        results = range(part, self.points, parts)
+        halves = [self.points * self._mirrored(at) + j for j in results]
         signs = [3 * self.dim + 2 * self.lanes * j + 2 * at + i for j in range(self.points) for i in range(2)]
-        return [*self._twiddles(range(part, self.points, parts), at), *signs]
+        return [*self._with_sines(self._turns(results, at) + halves), *signs]
 
     def inverse(self, parts: int, part: int, lane: int) -> list[int]:
         at = lane % self.lanes
         results = range(part, self.points, parts)
         halves = [sign * self.dim + self.lanes * j + at for sign in range(2) for j in range(self.points)]
         signs = [3 * self.dim + 2 * (self.points * self._mirrored(at) + j) + i for j in results for i in range(2)]
-        return [*self._twiddles(results, at), *halves, *signs]
+        return [*self._with_sines(self._turns(results, at)), *halves, *signs]
 
-    def _twiddles(self, results: range, at: int) -> list[int]:
-        """Return the cosines of the small transform's results, the steps across lanes, the halves; then all -sines."""
+    def _turns(self, results: range, at: int) -> list[int]:
+        """Return the turns of the small transform's results, then of the steps across lanes."""
         masks = [self.lanes >> i for i in range(1, self.lanes.bit_length() - 1)]
         across = [(at & (mask - 1)) * (self.lanes // mask) * self.points if at & mask else 0 for mask in masks]
-        turns = [*(2 * at * j for j in results), *across, *(self.points * self._mirrored(at) + j for j in results)]
+        return [*(2 * at * j for j in results), *across]
+
+    def _with_sines(self, turns: list[int]) -> list[int]:
+        """Return the cosines of turns, then their -sines."""
         return [*turns, *(2 * self.dim + turn for turn in turns)]
 
     def _mirrored(self, at: int) -> int:

@@ -10,12 +10,12 @@ import mlx.core as mx
 from kernels import bulk, fused, reference
 from kernels.bench.cases import SHAPES, STEP_ROWS, Case
 from kernels.codec import Codec
+from kernels.lanes import HEAD_SIZES
 from kernels.layout import CODES_PER_WORD, SCALE_CHOICES
 from kernels.rotation import Rotation, RotationKind
 
 T = TypeVar("T")
 
-HEAD_SIZES = (64, 80, 96, 128, 192, 256)
 TOKENS = 1000
 FEW_TOKENS = 200
 """So few that a step is one launch."""

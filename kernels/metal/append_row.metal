@@ -84,5 +84,5 @@
   word |= simd_shuffle_xor(word, 1);
   word |= simd_shuffle_xor(word, 2);
   word |= simd_shuffle_xor(word, 4);
-  if (d / 8 < W && (lane & 7) == 0) codes[vector * W + word_at<D>(d / 8)] = word;
-  if (d / G < N && d % G == 0) scales[vector * N + scale_at<D, G>(d / G)] = (half)step;
+  if (d / 8 < W && (lane & 7) == 0) codes[vector * W + d / 8] = word;
+  if (d / G < N && d % G == 0) scales[vector * N + d / G] = (half)step;

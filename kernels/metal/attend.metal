@@ -2,16 +2,16 @@
 // cache in place, rotates the queries, and attends on the codes. (Flash decoding; Dao et al. 2023.)
 //
 // Launch: threadgroups (nb, HK * SETS, B) of SIMDS * 32 threads. SETS threadgroups share a kv head's query vectors (a
-//   vector is one head's query of one of the L new tokens), HEADS each, and each takes every nb-th tile of the tokens
-//   that were there before. A tile is 16 tokens of one SIMD-group; the next tile's words are loaded into the registers
-//   that this tile has freed. The very last SIMD-group takes the new tokens in place of such tiles.
+//   vector is one head's query of one of the L new tokens), HEADS each. The SIMD-groups of all blocks take tiles of the
+//   tokens that were there before in turns, 16 tokens each; the next tile's words are loaded into the registers that this
+//   tile has freed. The last block's last SIMD-group takes the new tokens in place of such tiles.
 //   With WHOLE nb is 1, and the result is un-rotated here; else attend_merge does that.
 // Inputs: queries T [B, HQ, L, D], keys, values T [B, HK, L, D], as they lie; codes uint [2, B, HK, capacity, D/8] and
-//   scales half [2, B, HK, capacity, D/G], whole, of which rows position .. position + L - 1 are written IN PLACE (with
+//   scales half [2, B, HK, capacity, ceil(D/G)], whole, of which rows position .. position + L - 1 are written IN PLACE (with
 //   WINDOW modulo WINDOW: a ring, then L = 1); position int [4], of which [0] counts the tokens before this step. It is
 //   the last step's `next`, so that MLX sees one step depend on the other. MASKED: mask bool [L, rows], a column a row
 //   of the cache. table as in append_rows, then with LAMBDA the largest 1 / lambda of each head's keys [HK], then the
-//   queries' factor.
+//   queries' factor; from the next multiple of four on each lane's constants (srft_lanes.h).
 //   Capacity is a multiple of 16: rows that hold no token are read, and given no weight.
 // Outputs: next int [4], [0] = position + L, and WHOLE ? result T [B, HQ, L, D]
 //   : sums float [B, HQ * L, nb, D], parts float [B, HQ * L, nb, 2] = maximum (in log2) and weight of each partial sum.
@@ -19,7 +19,7 @@
 //   values, times the queries. Values: 16 of a row's values by 16 tokens, times the weights. A matrix has 8 columns: four
 //   query vectors (a QUAD), once for the lower and once for the upper 32 of a UNIT of 64 values, which have a scale each.
 //   Weights carry 2^4 against underflow in half. Relative error against float64 on the same bytes: bfloat16's own 1.7e-3.
-  constexpr int H = (D + 63) / 64;           // units of a row
+  constexpr int H = units_of<D>();
   constexpr int QUADS = (HEADS + 3) / 4;
   constexpr int W = D / 8;
   constexpr int N = (D + G - 1) / G;
@@ -76,11 +76,15 @@
   const device T* value_rows = values + batch * (int)values_strides[0] + kv_head * (int)values_strides[1];
   int r = simd < GROUPS * PARTS ? simd / PARTS : rows;
   T x_raw[2 * R];
+  const int query_stride = queries_strides[3];
+  const int key_stride = keys_strides[3];
+  const int value_stride = values_strides[3];
   load_row<D>(x_raw, row_to_rotate<L>(min(r, rows - 1), new_rows, key_rows, keys_strides[2], value_rows, values_strides[2],
-                                      query_rows, queries_strides[1], queries_strides[2], first_of_head), lane);
+                                      query_rows, queries_strides[1], queries_strides[2], first_of_head),
+              min(r, rows - 1) >= new_rows ? query_stride : r % 2 == 0 ? key_stride : value_stride, lane);
   float rotation[forward_floats<D>()];
   load_lane<forward_floats<D>()>(rotation, table + forward_at<D, HK, MU, LAMBDA, SMOOTH>(), part * 32 + lane, PARTS * 32);
-  const thread float* signs = rotation + 2 * twiddles<D, PARTS>();
+  const thread float* signs = rotation + 2 * forward_twiddles<D>();
   int first = (block * SIMDS + simd) * 16;
   uint key_words[2][2 * H];   // of tokens line and line + 8: of each unit word 2 pair, then of each the one after
   half key_steps[2][H];
@@ -134,7 +138,7 @@
       squares += re[j] * re[j] + im[j] * im[j];
     }
     float x[2 * C];
-    srft_lanes<D, PARTS>(re, im, x, rotation, part, lane);
+    srft_lanes<D>(re, im, x, rotation, part, lane);
     const bool alone = LANES == 32 || lane < LANES;  // of lanes that have the same values
     if (LAMBDA) {
       const device float* lambda = table + lambdas + ((is_new ? which : 0) * HK + kv_head) * D;
@@ -167,7 +171,8 @@
     r += GROUPS;
     if (r < rows) {
       load_row<D>(x_raw, row_to_rotate<L>(r, new_rows, key_rows, keys_strides[2], value_rows, values_strides[2],
-                                          query_rows, queries_strides[1], queries_strides[2], first_of_head), lane);
+                                          query_rows, queries_strides[1], queries_strides[2], first_of_head),
+                  r >= new_rows ? query_stride : r % 2 == 0 ? key_stride : value_stride, lane);
     }
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);

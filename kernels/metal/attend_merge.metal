@@ -1,12 +1,12 @@
 // Second pass: the partial sums of one query vector to its result, un-rotated.
 //
 // Launch: threadgroups (V, B) of SIMDS * 32 threads, D at least, V = HQ * L vectors of each batch.
-// Inputs: sums float [B, V, nb, D], parts float [B, V, nb, 2] (attend), nb at most MAX_BLOCKS; table as in append.
+// Inputs: sums float [B, V, nb, D], parts float [B, V, nb, 2] (attend), nb at most MAX_BLOCKS; table as in attend.
 // Output: result [B, HQ, L, D] T.
   constexpr int PARTS = inverse_parts<D>();  // SIMD-groups that un-rotate the row
   constexpr int EACH = (D + 31) / 32;        // values of a row that a lane sums up
   constexpr int CHUNKS = (MAX_BLOCKS + 31) / 32;
-  constexpr int EARLY = MAX_BLOCKS / SIMDS < 8 ? MAX_BLOCKS / SIMDS : 8;  // asked for before their weights are known
+  constexpr int TURNS = MAX_BLOCKS / SIMDS;  // blocks of a SIMD-group, asked for before their weights are known
   SHARED(float, totals, SIMDS * D);
   SHARED(float, row, D);
   const int lane = thread_index_in_simdgroup;
@@ -18,12 +18,9 @@
   const int blocks = parts_shape[2];
   const int base = (batch * VECTORS + vector) * blocks;
   const device float* mine = sums + base * D;
-  float early[EARLY][EACH];
+  float shared_out[TURNS][EACH];
   #pragma unroll
-  for (int u = 0; u < EARLY; u++) {
-    const int b = min(simd + u * SIMDS, blocks - 1);
-    load_share<D>(early[u], mine + b * D, lane);
-  }
+  for (int u = 0; u < TURNS; u++) load_share<D>(shared_out[u], mine + min(simd + u * SIMDS, blocks - 1) * D, lane);
   float tops[CHUNKS];
   float shares[CHUNKS];
   #pragma unroll
@@ -57,13 +54,12 @@
   #pragma unroll
   for (int j = 0; j < EACH; j++) x[j] = 0.0f;
   #pragma unroll
-  for (int u = 0; u < MAX_BLOCKS / SIMDS; u++) {
+  for (int u = 0; u < TURNS; u++) {
     const int b = simd + u * SIMDS;
     const float w = simd_shuffle(weights[u * SIMDS / 32], b & 31);
     if (b < blocks) {
-      if (u >= EARLY) load_share<D>(early[0], mine + b * D, lane);
       #pragma unroll
-      for (int j = 0; j < EACH; j++) x[j] += w * early[u < EARLY ? u : 0][j];
+      for (int j = 0; j < EACH; j++) x[j] += w * shared_out[u][j];
     }
   }
   #pragma unroll

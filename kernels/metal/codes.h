@@ -1,8 +1,10 @@
-// Where word w of a row is stored, of W, and scale g of N: units of 64 values stand interleaved (kernels/layout.py).
-template <int D> inline int word_at(int w) { return D == 128 || D == 256 ? w % 8 * (D / 64) + w / 8 : w; }
+// Where word w of a row is stored, of W, and scale g of N: in rows of 128 and 256 values units of 64 stand interleaved
+// (kernels/layout.py).
+template <int D> constexpr bool interleaved() { return D == 128 || D == 256; }
+template <int D> inline int word_at(int w) { return interleaved<D>() ? w % 8 * (D / 64) + w / 8 : w; }
 template <int D, int G> inline int scale_at(int g) {
   constexpr int EACH = 64 / G;
-  return D == 128 || D == 256 ? g % EACH * (D / 64) + g / EACH : g;
+  return interleaved<D>() ? g % EACH * (D / 64) + g / EACH : g;
 }
 // The scales that coding tries for a group, in this order, as shares of the one by which the value of largest magnitude
 // gets the code -8: kernels/layout.py has the same.

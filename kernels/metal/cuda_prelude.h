@@ -19,7 +19,6 @@ typedef __nv_bfloat16 bfloat;
 template <typename T> inline T simd_shuffle_xor(T v, unsigned m) { return __shfl_xor_sync(0xffffffffu, v, m); }
 template <typename T> inline T simd_shuffle(T v, unsigned lane) { return __shfl_sync(0xffffffffu, v, lane); }
 inline bool simd_any(bool v) { return __any_sync(0xffffffffu, v); }
-inline bool simd_all(bool v) { return __all_sync(0xffffffffu, v); }
 template <typename T> inline T simd_sum(T v) {
   for (int o = 16; o > 0; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o);
   return v;

@@ -26,8 +26,8 @@
   if (d < D) {
     roots[d] = table[d];
     roots[D + d] = table[D + d];
-    const int code = (int)(codes[codes_at + word_at<D>(d / 8)] >> (4 * (d & 7)) & 15u) - 8;
-    float x = (float)scales[scales_at + scale_at<D, G>(d / G)] * (float)code;
+    const int code = (int)(codes[codes_at + d / 8] >> (4 * (d & 7)) & 15u) - 8;
+    float x = (float)scales[scales_at + d / G] * (float)code;
     if (LAMBDA) x = x / table[constants + (MU ? 2 * HK * D : 0) + d];
     row[d] = x;
   }

@@ -2,13 +2,13 @@
 // are of 64, 128 or 256.
 template <int D>
 inline int share_value(int j, int lane) {
-  constexpr int LOAD = D == 128 || D == 256 ? 4 : D == 64 ? 2 : 1;
+  constexpr int LOAD = D % 128 == 0 ? 4 : D == 64 ? 2 : 1;
   return j / LOAD * 32 * LOAD + LOAD * lane + j % LOAD;
 }
 
 template <int D>
 inline void load_share(thread float* x, const device float* row, int lane) {
-  if constexpr (D == 128 || D == 256) {
+  if constexpr (D % 128 == 0) {
     #pragma unroll
     for (int j = 0; j < D / 32; j += 4) {
       const float4 four = *(const device float4*)(row + share_value<D>(j, lane));

@@ -33,17 +33,21 @@ inline int packed_at(int c, int part, int lane) {
   return c / C * (D / 2) + R * mirrored<D>(lane % lanes_of<D>()) + part + PARTS * (c % C);
 }
 
-// What a lane needs for that stands in the table ready to be read, 16 bytes at a time (kernels/lanes.py): cosines, and as many
-// sines with a minus sign, C of the small transform, one for each of the masks LANES / 2, .., 4, 2, and C that tell the
-// halves apart; then, forward, the signs of the 2 R values it starts with; of an inverse the R cosines and sines that tell
-// the halves apart, and the signs of its 2 C results.
+// What a lane needs for that stands in the table ready to be read, 16 bytes at a time (kernels/lanes.py). Forward: cosines, C
+// of the small transform, one for each of the masks LANES / 2, .., 4, 2, and C that tell the halves apart; as many sines with a
+// minus sign; the signs of the 2 R values it starts with. Inverse: cosines, C of the small transform and one for each mask; as
+// many sines with a minus sign; R cosines and R sines that tell the halves apart; the signs of its 2 C results.
 template <int D, int PARTS>
 constexpr int twiddles() {
-  return 2 * points_of<D>() / PARTS + (lanes_of<D>() == 32 ? 4 : lanes_of<D>() == 16 ? 3 : 2);
+  return points_of<D>() / PARTS + (lanes_of<D>() == 32 ? 4 : lanes_of<D>() == 16 ? 3 : 2);
+}
+template <int D>
+constexpr int forward_twiddles() {
+  return twiddles<D, forward_parts<D>()>() + points_of<D>() / forward_parts<D>();
 }
 template <int D>
 constexpr int forward_floats() {
-  return (2 * twiddles<D, forward_parts<D>()>() + 2 * points_of<D>() + 3) / 4 * 4;
+  return (2 * forward_twiddles<D>() + 2 * points_of<D>() + 3) / 4 * 4;
 }
 template <int D>
 constexpr int inverse_floats() {
@@ -160,24 +164,24 @@ inline int row_value(int i, int lane) {
   return 2 * lanes_of<D>() * (i / 2) + 2 * (lane % lanes_of<D>()) + i % 2;
 }
 template <int D, typename T>
-inline void load_row(thread T* to, const device T* from, int lane) {
+inline void load_row(thread T* to, const device T* from, int stride, int lane) {
   #pragma unroll
-  for (int i = 0; i < 2 * points_of<D>(); i++) to[i] = from[row_value<D>(i, lane)];
+  for (int i = 0; i < 2 * points_of<D>(); i++) to[i] = from[row_value<D>(i, lane) * stride];
 }
 
 // A row to its packed transform: in as x[2 n] and x[2 n + 1], out as `part`'s packed values (`packed_at`). `constants`: as
 // `load_lane` gives them; the row has been multiplied by the signs.
-template <int D, int PARTS>
+template <int D>
 inline void srft_lanes(const thread float* x_re, const thread float* x_im, thread float* packed,
                        const thread float* constants, int part, int lane) {
-  static_assert(PARTS <= 2, "results 1 and 3 belong together");
   constexpr int LANES = lanes_of<D>();
   constexpr int R = points_of<D>();
+  constexpr int PARTS = forward_parts<D>();
   constexpr int C = R / PARTS;
   const thread float* cosines = constants;
-  const thread float* sines = constants + twiddles<D, PARTS>();
-  const thread float* half_cosines = cosines + twiddles<D, PARTS>() - C;
-  const thread float* half_sines = sines + twiddles<D, PARTS>() - C;
+  const thread float* sines = constants + forward_twiddles<D>();
+  const thread float* half_cosines = cosines + twiddles<D, PARTS>();
+  const thread float* half_sines = sines + twiddles<D, PARTS>();
   thread float* re = packed;
   thread float* im = packed + C;
   small_dft<R, PARTS>(x_re, x_im, part, re, im);

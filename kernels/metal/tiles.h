@@ -1,11 +1,13 @@
-// A tile of 16 rows of the cache, as the fused step's lanes hold it: H = units_of<D>().
+// A tile of 16 rows of the cache, as the fused step's lanes hold it, in units of 64 values, the last one filled up.
+#define ZERO_WORD 0x88888888u  // eight codes of value 0
+template <int D> constexpr int units_of() { return (D + 63) / 64; }
 
 // A lane's scales of a row, on its side of each unit.
 template <int D, int G>
 inline void load_steps(thread half* steps, const device half* from, int side) {
   constexpr int H = units_of<D>();
   constexpr int N = (D + G - 1) / G;
-  if constexpr (D == 64 || D == 128 || D == 256) {
+  if constexpr (D == 64 || interleaved<D>()) {
     load_halves<H>(steps, from + side * (N - H));
   } else {
     #pragma unroll
@@ -27,7 +29,7 @@ inline void load_keys(thread uint (*words)[2 * units_of<D>()], thread half (*ste
   #pragma unroll
   for (int i = 0; i < 2; i++) {
     const device uint* from = codes + (t + 8 * i) * W;
-    if constexpr (D == 64 || D == 128 || D == 256) {
+    if constexpr (D == 64 || interleaved<D>()) {
       load_words<2 * H>(words[i], from + 2 * H * pair);
     } else {
       #pragma unroll
@@ -53,7 +55,7 @@ inline void load_values(thread uint (*words)[units_of<D>()], thread half (*steps
     #pragma unroll
     for (int j = 0; j < 2; j++) {
       const device uint* from = codes + (t + 8 * i + j) * W;
-      if constexpr (D == 64 || D == 128 || D == 256) {
+      if constexpr (D == 64 || interleaved<D>()) {
         load_words<H>(words[2 * i + j], from + H * line);
       } else {
         #pragma unroll

@@ -35,7 +35,3 @@ inline void load_halves(thread half* to, const device half* from) {
     }
   }
 }
-
-#define ZERO_WORD 0x88888888u  // eight codes of value 0
-// Units of 64 values of a row, the last one filled up.
-template <int D> constexpr int units_of() { return (D + 63) / 64; }

@@ -137,6 +137,19 @@ def test_rows_that_are_no_power_of_two(
 
 
 @pytest.mark.usefixtures("on_metal_host")
+def test_rows_lie_as_they_like() -> None:
+    """Also with a last axis that is not dense."""
+    step = Step((4, 2, 128), 40, 2, capacity=64)
+    right = step.right()
+    for name in ("queries", "keys", "values"):
+        turned = mx.contiguous(getattr(step, name).swapaxes(1, 3))
+        mx.eval(turned)
+        setattr(step, name, turned.swapaxes(1, 3))
+    assert relative(step.run(), right) < MOST_RELATIVE_ERROR
+    step.check_written()
+
+
+@pytest.mark.usefixtures("on_metal_host")
 @pytest.mark.parametrize("where", [3, 79])
 def test_a_row_that_cannot_be_coded_is_nan_in_every_group(where: int) -> None:
     """Also in a last group that is filled up."""
