@@ -124,7 +124,7 @@ def possible_cuts(vectors: int, head_dim: int, tokens: int) -> list[Cut]:
     for sets in _divisors(vectors):
         found += [Cut(sets, simds, 1) for simds in (5, 9, 17)]
         for simds in (4, 8, 12, 16):
-            wanted = (4, 6, 9, 16, 17, 24, 32, 48, 64, 96, 128)
+            wanted = (4, 6, 9, 16, 17, 24, 32, 33, 48, 64, 66, 96, 128)
             found += [Cut(sets, simds, blocks) for blocks in wanted if (blocks - 1) * simds <= tiles]
     return [cut for cut in found if fits(cut, vectors, head_dim)]
 
