@@ -50,12 +50,14 @@ TUNINGS = {
 class Cut:
     """How a step is cut: `sets` threadgroups share a kv head's query vectors, `blocks` its tokens.
 
-    A threadgroup has `simds` SIMD-groups, each of which takes tiles of 16 tokens.
+    A threadgroup has `simds` SIMD-groups, each of which takes tiles of 16 tokens. With `single` it is one at most, and
+    the kernel asks for no next one.
     """
 
     sets: int
     simds: int
     blocks: int
+    single: bool = False
 
     @property
     def whole(self) -> bool:
@@ -66,6 +68,10 @@ class Cut:
     def merged_blocks(self) -> int:
         """How many partial sums the second pass is compiled for."""
         return next(most for most in _MERGED_BLOCKS if self.blocks <= most)
+
+    def at(self, tokens: int) -> "Cut":
+        """Return the cut as it is to be launched at a length. The new tokens are a tile of their own."""
+        return replace(self, single=not self.whole and -(-tokens // TILE) < self.blocks * self.simds)
 
     @property
     def kind(self) -> "Cut":
@@ -103,11 +109,11 @@ def cut_for(backend: str, vectors: int, kv_heads: int, head_dim: int, tokens: in
     fitting = ([n for n in choices if kv_heads * n * (blocks - blocks // 32) <= groups] for blocks in fewest)
     sets = max(next(filter(None, fitting), choices[:1]))
     if tiles <= tuning.few_tiles * simds * (groups // (kv_heads * sets)):
-        return Cut(sets, simds, max(2, min(wanted, groups // (kv_heads * sets), MOST_BLOCKS)))
+        return Cut(sets, simds, max(2, min(wanted, groups // (kv_heads * sets), MOST_BLOCKS))).at(tokens)
     groups = tuning.cores * Cut(sets, simds, MOST_BLOCKS).resident(vectors, head_dim)
     blocks = max(2, min(wanted, groups // (kv_heads * sets), MOST_BLOCKS))
     # A few more than 32 or 64 only make the second pass longer.
-    return Cut(sets, simds, next((most for most in (32, 64) if most < blocks <= most + most // 16), blocks))
+    return Cut(sets, simds, next((most for most in (32, 64) if most < blocks <= most + most // 16), blocks)).at(tokens)
 
 
 def kinds_of_cut(backend: str, vectors: int, kv_heads: int, head_dim: int) -> list[Cut]:
@@ -126,7 +132,7 @@ def possible_cuts(vectors: int, head_dim: int, tokens: int) -> list[Cut]:
         for simds in (4, 8, 12, 16):
             wanted = (4, 6, 9, 16, 17, 24, 32, 33, 48, 64, 66, 96, 128)
             found += [Cut(sets, simds, blocks) for blocks in wanted if (blocks - 1) * simds <= tiles]
-    return [cut for cut in found if fits(cut, vectors, head_dim)]
+    return [cut.at(tokens) for cut in found if fits(cut, vectors, head_dim)]
 
 
 def fits(cut: Cut, vectors: int, head_dim: int) -> bool:
@@ -140,12 +146,12 @@ def _bytes(cut: Cut, heads: int, head_dim: int) -> int:
     """Return the step's threadgroup memory at most, as attend.metal lays it out, with groups of 32."""
     quads = -(-heads // 4)
     queries = 1024 * _units(head_dim) * quads + 16 * quads
-    ends = 4 * 2 * cut.simds * heads
     rooms = cut.simds if cut.simds * heads * head_dim <= 4096 else -(-cut.simds // 2)
+    ends = 4 * 2 * rooms * heads
     # Codes, scales, and for each scale as many floats as choices, twice.
     groups = -(-head_dim // 32)
     new_tokens = _MOST_NEW_TOKENS * 2 * (head_dim // 2 + 2 * groups + groups * 4 * 2 * 4)
-    return queries + ends + 4 * max(rooms * heads, 2 * _MOST_NEW_TOKENS) * head_dim + new_tokens
+    return queries + ends + 4 * max(rooms * heads + 2, 2 * _MOST_NEW_TOKENS) * head_dim + new_tokens
 
 
 def _units(head_dim: int) -> int:

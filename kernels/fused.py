@@ -23,7 +23,7 @@ _TILE_ROWS = 32
 _MOST_WORDS = 2**31
 """Words of codes in a layer's cache; the kernel counts them in 32 bits."""
 _MERGE_SIMDS = 8
-_ATTEND_HEADERS = ("numbers.h", "codes.h", "words.h", "matrices.h", "srft_lanes.h", "tiles.h", "new_rows.h")
+_ATTEND_HEADERS = ("numbers.h", "codes.h", "words.h", "matrices.h", "srft_lanes.h", "tiles.h", "new_rows.h", "sums.h")
 _MERGE_HEADERS = ("neighbours.h", "srft_lanes.h")
 _INPUTS = ("queries", "keys", "values", "codes", "scales", "position", "table")
 _Step = Callable[..., tuple[mx.array, mx.array]]
@@ -79,7 +79,8 @@ def append_and_attend(
 ) -> tuple[mx.array, mx.array]:
     """Code new tokens into whole buffers IN PLACE and attend on all; see `kernels.dispatch.append_and_attend`.
 
-    `cut` is `cut_for`'s unless another one is to be tried. Expects that `reason_against` returned "".
+    `cut` is `cut_for`'s unless another one is to be tried. Expects that `reason_against` returned "", and buffers that
+    are row-contiguous: of others MLX would have a copy written.
     """
     B, Hq, L, D = queries.shape
     Hk = keys.shape[1]
@@ -140,15 +141,18 @@ def _step(
                 ("MASKED", int(masked)),
                 *resident(threads, cut.resident(vectors, D)),
             ),
+            row_contiguous=True,
         ),
         backend,
         [
             *constants,
             ("G", group_size),
+            ("B", B),
             ("SETS", cut.sets),
             ("HEADS", vectors // cut.sets),
             ("L", L),
             ("SIMDS", cut.simds),
+            ("SINGLE", cut.single),
             ("WINDOW", window),
         ],
         (cut.blocks, Hk * cut.sets, B),
@@ -157,7 +161,14 @@ def _step(
     )
     simds = _MERGE_SIMDS if cut.blocks <= FEW_BLOCKS else 2 * _MERGE_SIMDS
     merge = launch(
-        Source("nibble_attend_merge", "attend_merge.metal", _MERGE_HEADERS, ("sums", "parts", "table"), ("result",)),
+        Source(
+            "nibble_attend_merge",
+            "attend_merge.metal",
+            _MERGE_HEADERS,
+            ("sums", "parts", "table"),
+            ("result",),
+            resident(simds * 32, 1),
+        ),
         backend,
         [*constants, ("VECTORS", Hq * L), ("SIMDS", simds), ("MAX_BLOCKS", cut.merged_blocks)],
         (Hq * L, B, 1),

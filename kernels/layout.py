@@ -31,6 +31,8 @@ ZERO_WORD = 0x88888888
 SCALE_DTYPE = mx.float16
 SCALE_CHOICES = (1.0, 61 / 64, 58 / 64, 70 / 64)
 """The scales that are tried, in this order, as shares of the one by which the value of largest magnitude is exact."""
+SMALLEST_TRIED = 2.0**-13
+"""Of a smaller scale only the first choice is taken: float16 holds the others with few bits, or none."""
 GROUP_SIZES = (32, 64)
 UNIT = 64
 """Values of a unit."""

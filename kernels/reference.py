@@ -18,6 +18,7 @@ from kernels.layout import (
     MIN_CODE,
     SCALE_CHOICES,
     SCALE_DTYPE,
+    SMALLEST_TRIED,
     ZERO_WORD,
     Layout,
 )
@@ -81,7 +82,7 @@ def in_order(layout: Layout, row: mx.array) -> mx.array:
 def round_groups(groups: mx.array, choices: tuple[float, ...] = SCALE_CHOICES) -> tuple[mx.array, mx.array]:
     """Round groups to codes by the best of the scales that `choices` names, as in `kernels.layout`.
 
-    Best is the least squared error in float32, and of equal ones the first.
+    Best is the least squared error in float32, and of equal ones, or below `SMALLEST_TRIED`, the first.
 
     Shapes: `[..., G]` float32 to codes `[..., G]` float32 and scales `[...]` float16.
     """
@@ -95,6 +96,7 @@ def round_groups(groups: mx.array, choices: tuple[float, ...] = SCALE_CHOICES) -
     errors = (values - codes * steps).square().sum(axis=-1)
     # A scale that float16 cannot hold makes a NaN.
     best = mx.where(mx.isnan(errors), mx.inf, errors).argmin(axis=-1, keepdims=True)
+    best = mx.where(mx.abs(tried[..., :1]) < SMALLEST_TRIED, 0, best)
     codes = mx.take_along_axis(codes, best[..., None], axis=-2)[..., 0, :]
     scales = mx.take_along_axis(tried, best, axis=-1)[..., 0]
     holds = mx.isfinite(tried[..., 0])

@@ -22,7 +22,11 @@ Launch = Callable[[list[mx.array]], list[mx.array]]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One kernel: body and headers it needs, inputs and outputs in order, and macros defined before them."""
+    """One kernel: body and headers it needs, inputs and outputs in order, and macros defined before them.
+
+    With `row_contiguous` the kernel takes no strides: MLX copies inputs first that are not row-contiguous. A buffer
+    that is written in place must be, or the copy is what is written.
+    """
 
     name: str
     body: str
@@ -30,6 +34,7 @@ class Source:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     macros: tuple[tuple[str, int], ...] = ()
+    row_contiguous: bool = False
 
 
 def resident(threads: int, threadgroups: int) -> tuple[tuple[str, int], ...]:
@@ -47,7 +52,7 @@ def launch(
 ) -> Launch:
     """Return a kernel on `backend` ("metal" or "cuda"), ready for its inputs, with `threads` threads a threadgroup.
 
-    Inputs are passed as they lie, so that a cache's buffer is never copied: they must be as the kernel expects them.
+    Inputs must be as the kernel expects them. What it does not take strides of is copied first where it must be.
     """
     kernel = _kernel(source, backend, mx.fast.metal_kernel)
     fixed = {
@@ -76,7 +81,7 @@ def _kernel(source: Source, backend: str, metal_kernel: Any) -> Any:
         output_names=list(source.outputs),
         source=_text(source.body),
         header=macros + "".join(_text(name) for name in (_PRELUDES[backend], *source.headers)),
-        ensure_row_contiguous=False,
+        ensure_row_contiguous=source.row_contiguous,
     )
 
 

@@ -67,7 +67,8 @@
     if (lane == 0) errors[i * SIMDS + simd] = error;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  float step = 0.0f;
+  const float first_tried = scale_tried(whole, 0);
+  float step = first_tried;
   float least = 0.0f;
   #pragma unroll
   for (int i = 0; i < SCALE_CHOICES; i++) {
@@ -78,6 +79,7 @@
       least = error;
     }
   }
+  if (fabs(first_tried) < SMALLEST_TRIED) step = first_tried;
   step = fabs(step) <= 65504.0f ? step : NOT_A_NUMBER;
   const float code = fabs(step) > 0.0f ? min(max(rint(y / step), -8.0f), 7.0f) : 0.0f;
   uint word = (uint)((int)code + 8) << (4 * (lane & 7));

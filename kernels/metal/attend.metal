@@ -4,14 +4,16 @@
 // Launch: threadgroups (nb, HK * SETS, B) of SIMDS * 32 threads. SETS threadgroups share a kv head's query vectors (a
 //   vector is one head's query of one of the L new tokens), HEADS each. The SIMD-groups of all blocks take tiles of the
 //   tokens that were there before in turns, 16 tokens each; the next tile's words are loaded into the registers that this
-//   tile has freed. The last block's last SIMD-group takes the new tokens in place of such tiles.
+//   tile has freed. With SINGLE none has a next one. The last block's last SIMD-group takes the new tokens in place of such
+//   tiles.
 //   With WHOLE nb is 1, and the result is un-rotated here; else attend_merge does that.
-// Inputs: queries T [B, HQ, L, D], keys, values T [B, HK, L, D], as they lie; codes uint [2, B, HK, capacity, D/8] and
-//   scales half [2, B, HK, capacity, ceil(D/G)], whole, of which rows position .. position + L - 1 are written IN PLACE (with
-//   WINDOW modulo WINDOW: a ring, then L = 1); position int [4], of which [0] counts the tokens before this step. It is
-//   the last step's `next`, so that MLX sees one step depend on the other. MASKED: mask bool [L, rows], a column a row
-//   of the cache. table as in append_rows, then with LAMBDA the largest 1 / lambda of each head's keys [HK], then the
-//   queries' factor; from the next multiple of four on each lane's constants (srft_lanes.h).
+// Inputs, all row-contiguous: queries T [B, HQ, L, D], keys, values T [B, HK, L, D], from a multiple of 4 bytes on; codes
+//   uint [2, B, HK, capacity, D/8] and scales half [2, B, HK, capacity, ceil(D/G)], whole, of which rows position ..
+//   position + L - 1 are written IN PLACE (with WINDOW modulo WINDOW: a ring, then L = 1); position int [4], of which [0]
+//   counts the tokens before this step. It is the last step's `next`, so that MLX sees one step depend on the other.
+//   MASKED: mask bool [L, rows], a column a row of the cache. table as in append_rows, then with LAMBDA the largest
+//   1 / lambda of each head's keys [HK], then the queries' factor; from the next multiple of four on each lane's constants
+//   (srft_lanes.h).
 //   Capacity is a multiple of 16: rows that hold no token are read, and given no weight.
 // Outputs: next int [4], [0] = position + L, and WHOLE ? result T [B, HQ, L, D]
 //   : sums float [B, HQ * L, nb, D], parts float [B, HQ * L, nb, 2] = maximum (in log2) and weight of each partial sum.
@@ -31,25 +33,26 @@
   constexpr int GROUPS = SIMDS / PARTS;
   // SIMD-groups whose sums are in `totals` at a time.
   constexpr int ROOMS = SIMDS * HEADS * D <= 4096 ? SIMDS : (SIMDS + 1) / 2;
+  constexpr int NEW_AT = L == 1 ? ROOMS * HEADS : 0;  // where new rows lie among the rooms; a single token's lie behind
   SHARED(uint4, query_packs, 2 * H * QUADS * 32);
   SHARED(float, query_factors, 4 * QUADS);
-  SHARED(float, tops, SIMDS * HEADS);
-  SHARED(float, shares, SIMDS * HEADS);
-  SHARED(float4, total_packs, (ROOMS * HEADS > 2 * L ? ROOMS * HEADS : 2 * L) * D / 4);
+  SHARED(float, tops, ROOMS * HEADS);
+  SHARED(float, weights, ROOMS * HEADS);
+  SHARED(float4, total_packs, (ROOMS * HEADS > NEW_AT + 2 * L ? ROOMS * HEADS : NEW_AT + 2 * L) * D / 4);
   SHARED(float, scales_tried, 2 * L * N * SCALE_CHOICES);
   SHARED(float, scale_errors, 2 * L * N * SCALE_CHOICES);
   SHARED(uint, new_codes, 2 * L * W);
   SHARED(half, new_scales, 2 * L * N);
   SHARED_POINTER(float) totals = (SHARED_POINTER(float))total_packs;
+  SHARED_POINTER(float) rotated = totals + NEW_AT * D;
   const int lane = thread_index_in_simdgroup;
   const int simd = simdgroup_index_in_threadgroup;
   const int thread_id = thread_index_in_threadgroup;
   const int block = threadgroup_position_in_grid.x;
   const int set = threadgroup_position_in_grid.y;
-  const int batch = threadgroup_position_in_grid.z;
+  const int batch = B == 1 ? 0 : threadgroup_position_in_grid.z;
   const int blocks = threadgroups_per_grid.x;
   const int capacity = codes_shape[3];
-  const int B = codes_shape[1];
   const int kv_head = set / SETS;
   const int first_vector = (batch * HK * SETS + set) * HEADS;
   const int first_of_head = set % SETS * HEADS;  // the same among the kv head's own vectors
@@ -60,50 +63,47 @@
   const int side = pair / 2;
   const int key_row = (batch * HK + kv_head) * capacity;
   const int value_row = ((B + batch) * HK + kv_head) * capacity;
-  const device uint* key_codes = codes + (key_row + line) * W;
-  const device uint* value_codes = codes + (value_row + 2 * pair) * W;
-  const device half* key_scales = scales + (key_row + line) * N;
-  const device half* value_scales = scales + (value_row + line) * N;
+  const int constants = 3 * D;
+  const int lambdas = constants + (MU ? 2 * HK * D : 0);
+  const int smoothings = lambdas + (LAMBDA ? 2 * HK * D : 0);
+  const int bounds = smoothings + (SMOOTH ? HK * D : 0);
   // Rows to be rotated, each by a GROUP of SIMD-groups: in the last block the new tokens' keys and values, in turns, which
   // every set of a kv head codes for itself; then the query vectors. A lane asks for the first of them before its tile.
   const bool last = block == blocks - 1;
   const int new_rows = last ? 2 * L : 0;
   const int rows = new_rows + HEADS;
   const int part = simd % PARTS;
-  const device T* query_rows = queries + batch * (int)queries_strides[0] +
-                               kv_head * (HEADS * SETS / L) * (int)queries_strides[1];
-  const device T* key_rows = keys + batch * (int)keys_strides[0] + kv_head * (int)keys_strides[1];
-  const device T* value_rows = values + batch * (int)values_strides[0] + kv_head * (int)values_strides[1];
   int r = simd < GROUPS * PARTS ? simd / PARTS : rows;
-  T x_raw[2 * R];
-  const int query_stride = queries_strides[3];
-  const int key_stride = keys_strides[3];
-  const int value_stride = values_strides[3];
-  load_row<D>(x_raw, row_to_rotate<L>(min(r, rows - 1), new_rows, key_rows, keys_strides[2], value_rows, values_strides[2],
-                                      query_rows, queries_strides[1], queries_strides[2], first_of_head),
-              min(r, rows - 1) >= new_rows ? query_stride : r % 2 == 0 ? key_stride : value_stride, lane);
+  const int first_new_row = (batch * HK + kv_head) * L;
+  uint x_raw[R];
+  load_row<D>(x_raw, row_to_rotate<D>(min(r, rows - 1), new_rows, keys, values, first_new_row, queries, first_vector), lane);
+  float2 centre[R];   // of new keys or of new values
+  float2 smooth[R];   // by which new keys are divided and queries multiplied
+  load_pairs<D, MU>(centre, table + constants + (r % 2 * HK + kv_head) * D, lane);
+  load_pairs<D, SMOOTH>(smooth, table + smoothings + kv_head * D, lane);
+  const float query_bound = LAMBDA ? table[bounds + kv_head] : 1.0f;
+  const float query_scale = table[bounds + (LAMBDA ? HK : 0)];
   float rotation[forward_floats<D>()];
   load_lane<forward_floats<D>()>(rotation, table + forward_at<D, HK, MU, LAMBDA, SMOOTH>(), part * 32 + lane, PARTS * 32);
   const thread float* signs = rotation + 2 * forward_twiddles<D>();
   int first = (block * SIMDS + simd) * 16;
   uint key_words[2][2 * H];   // of tokens line and line + 8: of each unit word 2 pair, then of each the one after
-  half key_steps[2][H];
+  uint key_steps[2][pairs_of<D>()];
   uint value_words[4][H];     // of tokens 2 pair, 2 pair + 1, and the same + 8
-  half value_steps[2][H];
-  load_keys<D, G>(key_words, key_steps, key_codes, key_scales, min(first, capacity - 16), pair);
-  load_values<D, G>(value_words, value_steps, value_codes, value_scales, min(first, capacity - 16), line, side);
-  const int constants = 3 * D;
-  const int lambdas = constants + (MU ? 2 * HK * D : 0);
-  const int smoothings = lambdas + (LAMBDA ? 2 * HK * D : 0);
-  const int bounds = smoothings + (SMOOTH ? HK * D : 0);
+  uint value_steps[2][pairs_of<D>()];
+  load_keys<D, G>(key_words, key_steps, codes, scales, key_row + line + min(first, capacity - 16), pair);
+  load_values<D, G>(value_words, value_steps, codes, scales, value_row + min(first, capacity - 16), line, pair);
   bool fresh = last && simd == SIMDS - 1;
   const int before = position[0];
   const int row = min(WINDOW > 0 ? before % (WINDOW > 0 ? WINDOW : 1) : before, capacity - L);  // of the first new token
   const int seen = WINDOW > 0 ? min(before, WINDOW) : before;
   SHARED_POINTER(half) query_halves = (SHARED_POINTER(half))query_packs;
-  for (int i = thread_id; i < 2 * H * QUADS * 32; i += SIMDS * 32) {
-    const int vector = i / 32 % QUADS * 4 + right_column(i % 32) % 4;
-    if (D % 64 != 0 || right_side_differs(i % 32) || vector >= HEADS) query_packs[i] = zero_pack();
+  #pragma unroll
+  for (int turn = 0; turn < (2 * H * QUADS + SIMDS - 1) / SIMDS; turn++) {
+    const int i = turn * SIMDS * 32 + thread_id;
+    const int vector = i / 32 % QUADS * 4 + right_column(lane) % 4;
+    if (i >= 2 * H * QUADS * 32) break;
+    if (D % 64 != 0 || right_side_differs(lane) || vector >= HEADS) query_packs[i] = zero_pack();
     else if (RIGHT_COLUMNS == 2 && vector == HEADS - 1) {
       #pragma unroll
       for (int e = 0; e < 4; e++) query_halves[8 * i + 2 * e + 1] = (half)0.0f;
@@ -111,77 +111,84 @@
   }
   if (thread_id >= HEADS && thread_id < 4 * QUADS) query_factors[thread_id] = 0.0f;
   if (D % 64 != 0) threadgroup_barrier(mem_flags::mem_threadgroup);  // what is beyond a row stays zero
-  while (r < rows) {
-    const bool is_new = r < new_rows;
-    const int which = r % 2;                 // of a new row: 0 a key, 1 a value
-    const int h = r - new_rows;              // of a query
-    float re[R];
-    float im[R];
-    float squares = 0.0f;
-    #pragma unroll
-    for (int j = 0; j < R; j++) {
-      const int d = row_value<D>(2 * j, lane);
-      re[j] = (float)x_raw[2 * j];
-      im[j] = (float)x_raw[2 * j + 1];
-      if (MU && is_new) {
-        const float2 mean = *(const device float2*)(table + constants + (which * HK + kv_head) * D + d);
-        re[j] -= mean.x;
-        im[j] -= mean.y;
-      }
-      if (SMOOTH && !(is_new && which == 1)) {
-        const float2 smooth = *(const device float2*)(table + smoothings + kv_head * D + d);
-        re[j] *= is_new ? reciprocal(smooth.x) : smooth.x;
-        im[j] *= is_new ? reciprocal(smooth.y) : smooth.y;
-      }
-      re[j] *= signs[2 * j];
-      im[j] *= signs[2 * j + 1];
-      squares += re[j] * re[j] + im[j] * im[j];
-    }
-    float x[2 * C];
-    srft_lanes<D>(re, im, x, rotation, part, lane);
-    const bool alone = LANES == 32 || lane < LANES;  // of lanes that have the same values
-    if (LAMBDA) {
-      const device float* lambda = table + lambdas + ((is_new ? which : 0) * HK + kv_head) * D;
-      #pragma unroll
-      for (int c = 0; c < 2 * C; c++) {
-        const float weighed_by = lambda[packed_at<D, PARTS>(c, part, lane)];
-        x[c] = is_new ? x[c] * weighed_by : x[c] / weighed_by;
-      }
-    }
-    if (is_new) {
-      #pragma unroll
-      for (int c = 0; c < 2 * C; c++) {
-        if (alone) totals[r * D + packed_at<D, PARTS>(c, part, lane)] = x[c];
-      }
-    } else {
-      // A query vector goes into the right-hand matrices, brought by a power of two to magnitudes below 2: its norm, which
-      // the rotation keeps, bounds them. A row of zeros stays; one with NaN is NaN throughout, and so its result.
-      const float bound = LAMBDA ? table[bounds + kv_head] : 1.0f;
-      const uint exponent = ((as_type<uint>(simd_sum(alone ? squares : 0.0f) * bound * bound) >> 23) + 128u) / 2u;
-      const float unit = as_type<float>((254u - exponent) << 23);
-      #pragma unroll
-      for (int c = 0; c < 2 * C; c++) {
-        const uint at = query_at(packed_at<D, PARTS>(c, part, lane), h, QUADS);
-        if (alone) query_halves[at] = (half)(x[c] * unit);
-      }
-      if (part == 0 && lane == 0) {
-        query_factors[h] = table[bounds + (LAMBDA ? HK : 0)] * as_type<float>(exponent << 23);
-      }
-    }
-    r += GROUPS;
+  uint query_spots[2 * C];  // of the first query's values
+  #pragma unroll
+  for (int c = 0; c < 2 * C; c++) {
+    query_spots[c] = query_at(packed_at<D, PARTS>(c, part, lane), 0, QUADS);
+    WORK_OUT(query_spots[c]);
+  }
+  // Where queries are left once the new rows are rotated, the SIMD-groups that have none of them begin to code.
+  constexpr int NEW_END = (2 * L + GROUPS - 1) / GROUPS * GROUPS;
+  const bool early = last && NEW_END < rows;
+  for (int begun = 0; begun < rows; begun += GROUPS) {
+    if (early && begun == NEW_END) threadgroup_barrier(mem_flags::mem_threadgroup);
     if (r < rows) {
-      load_row<D>(x_raw, row_to_rotate<L>(r, new_rows, key_rows, keys_strides[2], value_rows, values_strides[2],
-                                          query_rows, queries_strides[1], queries_strides[2], first_of_head),
-                  r >= new_rows ? query_stride : r % 2 == 0 ? key_stride : value_stride, lane);
+      const bool is_new = r < new_rows;
+      const int which = r % 2;                 // of a new row: 0 a key, 1 a value
+      const int h = r - new_rows;              // of a query
+      float re[R];
+      float im[R];
+      float squares = 0.0f;
+      #pragma unroll
+      for (int j = 0; j < R; j++) {
+        re[j] = (float)as_type<T>((ushort)x_raw[j]);
+        im[j] = (float)as_type<T>((ushort)(x_raw[j] >> 16));
+        if (MU && is_new) {
+          re[j] -= centre[j].x;
+          im[j] -= centre[j].y;
+        }
+        if (SMOOTH && !(is_new && which == 1)) {
+          re[j] *= is_new ? reciprocal(smooth[j].x) : smooth[j].x;
+          im[j] *= is_new ? reciprocal(smooth[j].y) : smooth[j].y;
+        }
+        re[j] *= signs[2 * j];
+        im[j] *= signs[2 * j + 1];
+        squares += re[j] * re[j] + im[j] * im[j];
+      }
+      const bool alone = LANES == 32 || lane < LANES;  // of lanes that have the same values
+      const float norm = simd_sum(alone ? squares : 0.0f);
+      float x[2 * C];
+      srft_lanes<D>(re, im, x, rotation, part, lane);
+      if (LAMBDA) {
+        const device float* lambda = table + lambdas + ((is_new ? which : 0) * HK + kv_head) * D;
+        #pragma unroll
+        for (int c = 0; c < 2 * C; c++) {
+          const float weighed_by = lambda[packed_at<D, PARTS>(c, part, lane)];
+          x[c] = is_new ? x[c] * weighed_by : x[c] / weighed_by;
+        }
+      }
+      if (is_new) {
+        #pragma unroll
+        for (int c = 0; c < 2 * C; c++) {
+          if (alone) rotated[r * D + packed_at<D, PARTS>(c, part, lane)] = x[c];
+        }
+      } else {
+        // A query vector goes into the right-hand matrices, brought by a power of two to magnitudes below 2: its norm, which
+        // the rotation keeps, bounds them. A row of zeros stays; one with NaN is NaN throughout, and so its result.
+        const uint exponent = ((as_type<uint>(norm * query_bound * query_bound) >> 23) + 128u) / 2u;
+        const float unit = as_type<float>((254u - exponent) << 23);
+        #pragma unroll
+        for (int c = 0; c < 2 * C; c++) {
+          if (alone) query_halves[query_spots[c] + query_at(0, h, QUADS)] = (half)(x[c] * unit);
+        }
+        if (part == 0 && lane == 0) query_factors[h] = query_scale * as_type<float>(exponent << 23);
+      }
+      r += GROUPS;
+      if (r < rows) {
+        load_row<D>(x_raw, row_to_rotate<D>(r, new_rows, keys, values, first_new_row, queries, first_vector), lane);
+        load_pairs<D, MU>(centre, table + constants + (r % 2 * HK + kv_head) * D, lane);
+        load_pairs<D, SMOOTH>(smooth, table + smoothings + kv_head * D, lane);
+      }
     }
   }
+  if (early) try_scales<D, G>(rotated, 2 * L, scales_tried, scale_errors, SIMDS - 1 - simd, SIMDS, lane);
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  if (last) {
-    // Code the new rows, a word a lane. Every SIMD-group of the block tries one scale for 32 words.
-    try_scales<D, G>(totals, 2 * L, scales_tried, scale_errors, simd, SIMDS, lane);
+  if (last && !early) {
+    try_scales<D, G>(rotated, 2 * L, scales_tried, scale_errors, simd, SIMDS, lane);
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
   if (fresh) {
+    // Code the new rows, a word a lane, by the best scales tried.
     #pragma unroll
     for (int w = 0; w < 2 * L * PADDED_W; w += 32) {
       const int word = min(w + lane, 2 * L * PADDED_W - 1);
@@ -190,7 +197,7 @@
       const float step = fabs(scale) <= 65504.0f ? scale : NOT_A_NUMBER;
       const float inverse = inverse_of(step);
       float x[8];
-      load_word<W, PADDED_W>(x, totals, word);
+      load_word<W, PADDED_W>(x, rotated, word);
       uint packed = 0u;
       #pragma unroll
       for (int i = 0; i < 8; i++) packed |= nibble_of(code_of(x[i], inverse)) << (4 * i);
@@ -242,7 +249,7 @@
     }
     float score[QUADS][4];    // of tokens line (0, 1) and line + 8 (2, 3) for two query vectors
     tile_scores<D, QUADS>(score, key_words, key_steps, query_packs, lane);
-    load_keys<D, G>(key_words, key_steps, key_codes, key_scales, next_tile, pair);
+    if (!SINGLE) load_keys<D, G>(key_words, key_steps, codes, scales, key_row + line + next_tile, pair);
     // Online softmax. The maximum follows only when a score exceeds it by 2: weights stay below 2^6.
     bool exceeds = false;
     #pragma unroll
@@ -263,7 +270,7 @@
         exceeds = exceeds || score[q][i] > most[q][i % 2] + 2.0f;
       }
     }
-    if (simd_any(exceeds)) {
+    if (SINGLE || simd_any(exceeds)) {
       #pragma unroll
       for (int q = 0; q < QUADS; q++) {
         float fade[2];
@@ -278,7 +285,7 @@
           weight[q][e] *= fade[e];
         }
         #pragma unroll
-        for (int u = 0; u < H; u++) {
+        for (int u = 0; u < (SINGLE ? 0 : H); u++) {
           #pragma unroll
           for (int n = 0; n < 4; n++) {
             sum[u][n][q].x *= fade[0];
@@ -301,15 +308,16 @@
     #pragma unroll
     for (int i = 0; i < 2; i++) {
       #pragma unroll
-      for (int u = 0; u < H; u++) value_steps[i][u] = valid[i] ? value_steps[i][u] : (half)0.0f;
+      for (int u = 0; u < pairs_of<D>(); u++) value_steps[i][u] = valid[i] ? value_steps[i][u] : 0u;
     }
     add_tile<D, QUADS>(&sum[0][0][0], value_words, value_steps, score);
-    load_values<D, G>(value_words, value_steps, value_codes, value_scales, next_tile, line, side);
+    if (SINGLE) break;
+    load_values<D, G>(value_words, value_steps, codes, scales, value_row + next_tile, line, pair);
     first = fresh ? seen : first + (blocks * SIMDS - 1) * 16;
     fresh = false;
   }
 
-  // Sum up over the SIMD-groups, as many at a time as there is room for: those beyond join the ones before them.
+  // Sum up over the SIMD-groups, each with the maximum it has: those beyond the rooms join the ones before them.
 #if WHOLE
   constexpr int LAST_PARTS = inverse_parts<D>();  // SIMD-groups that un-rotate a row
   const int last_part = simd % LAST_PARTS;
@@ -327,76 +335,37 @@
     for (int e = 0; e < 2; e++) {
       #pragma unroll
       for (int i = 0; i < 3; i++) weight[q][e] += simd_shuffle_xor(weight[q][e], MATRIX_ROW_MASK(i));
-      const int h = 4 * q + 2 * (pair & 1) + e;
-      if (line == 0 && side == 0 && h < HEADS) tops[simd * HEADS + h] = most[q][e];
     }
   }
-  threadgroup_barrier(mem_flags::mem_threadgroup);
-  #pragma unroll
-  for (int q = 0; q < QUADS; q++) {
-    #pragma unroll
-    for (int e = 0; e < 2; e++) {
-      const int h = 4 * q + 2 * (pair & 1) + e;
-      float top = tops[min(h, HEADS - 1)];
-      #pragma unroll
-      for (int s = 1; s < SIMDS; s++) top = max(top, tops[s * HEADS + min(h, HEADS - 1)]);
-      most[q][e] = fast::exp2(most[q][e] - top);
-      if (line == 0 && side == 0 && h < HEADS) {
-        shares[simd * HEADS + h] = weight[q][e] * most[q][e];
-#if !WHOLE
-        if (simd == 0) parts[((first_vector + h) * blocks + block) * 2] = top;
-#endif
-      }
-    }
-  }
+  if (last && NEW_AT == 0) threadgroup_barrier(mem_flags::mem_threadgroup);  // until here the rooms are the new rows'
   #pragma unroll
   for (int round = ROOMS < SIMDS ? 0 : 1; round < 2; round++) {
-    // First those beyond the rooms, for the others to take along.
     const int room = round == 0 ? simd - ROOMS : simd;
+    const bool joined = ROOMS < SIMDS && round == 1 && simd + ROOMS < SIMDS;
     if (room >= 0 && room < ROOMS) {
-      #pragma unroll
-      for (int q = 0; q < QUADS; q++) {
-        #pragma unroll
-        for (int e = 0; e < 2; e++) {
-          const int h = 4 * q + 2 * (pair & 1) + e;
-          // A lane's sums count where its columns are of the side on which its word is.
-          if (4 * q + e < HEADS && line / 4 == side && h < HEADS) {
-            SHARED_POINTER(float4) words = total_packs + ((room * HEADS + h) * W + line) * 2;
-            #pragma unroll
-            for (int i = 0; i < 2 * H; i++) {
-              float x[4];
-              #pragma unroll
-              for (int n = 0; n < 4; n++) {
-                const float4 four = sum[i / 2][n][q];
-                x[n] = (i % 2 == 0 ? (e == 0 ? four.x : four.y) : (e == 0 ? four.z : four.w)) * most[q][e];
-              }
-              const bool there = D % 64 == 0 || i / 2 * 8 + line < W;
-              const bool more = ROOMS < SIMDS && round == 1 && simd + ROOMS < SIMDS;
-              float4 total = more && there ? words[i / 2 * 16 + i % 2] : zeros4();
-              total.x += x[0];
-              total.y += x[1];
-              total.z += x[2];
-              total.w += x[3];
-              if (there) words[i / 2 * 16 + i % 2] = total;
-            }
-          }
-        }
-      }
+      put_sums<D, HEADS, QUADS>(total_packs, tops, weights, room, joined, &sum[0][0][0], most, weight, line, pair);
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
   if (thread_id == 0 && block == 0 && set == 0 && batch == 0) next[0] = before + L;
+  constexpr int FOURS = HEADS * D / 4;
+  #pragma unroll
+  for (int turn = 0; turn < (FOURS + SIMDS * 32 - 1) / (SIMDS * 32); turn++) {
+    const int i = turn * SIMDS * 32 + thread_id;
+    if (i >= FOURS) break;
+    const int h = 4 * i / D;
+    const int d = 4 * i % D;
+    float top;
+    float whole;
+    float4 total = sum_rooms<D, HEADS, ROOMS>(total_packs, tops, weights, i, top, whole);
 #if WHOLE
-  for (int i = thread_id; i < HEADS * D; i += SIMDS * 32) {
-    float total = 0.0f;
-    float whole = 0.0f;
-    #pragma unroll
-    for (int s = 0; s < ROOMS; s++) total += totals[s * HEADS * D + i];
-    #pragma unroll
-    for (int s = 0; s < SIMDS; s++) whole += shares[s * HEADS + i / D];
-    total = total / whole;
-    if (LAMBDA) total = total / table[lambdas + (HK + kv_head) * D + i % D];
-    totals[i] = total;
+    const float factor = reciprocal(whole);
+    const device float* lambda = table + (LAMBDA ? lambdas + (HK + kv_head) * D + d : 0);
+    total.x *= LAMBDA ? factor / lambda[0] : factor;
+    total.y *= LAMBDA ? factor / lambda[1] : factor;
+    total.z *= LAMBDA ? factor / lambda[2] : factor;
+    total.w *= LAMBDA ? factor / lambda[3] : factor;
+    total_packs[i] = total;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
   constexpr int LAST_GROUPS = SIMDS / LAST_PARTS;
@@ -406,16 +375,11 @@
     put_row<D>(result + (first_vector + h) * D, two, means, last_part, lane);
   }
 #else
-  for (int i = thread_id; i < HEADS * D; i += SIMDS * 32) {
-    float total = 0.0f;
-    #pragma unroll
-    for (int s = 0; s < ROOMS; s++) total += totals[s * HEADS * D + i];
-    sums[((first_vector + i / D) * blocks + block) * D + i % D] = total;
-  }
-  if (thread_id < HEADS) {
-    float total = 0.0f;
-    #pragma unroll
-    for (int s = 0; s < SIMDS; s++) total += shares[s * HEADS + thread_id];
-    parts[((first_vector + thread_id) * blocks + block) * 2 + 1] = total;
+    const int part_at = (first_vector + h) * blocks + block;
+    *(device float4*)(sums + (part_at * D + d)) = total;
+    if (d == 0) {
+      parts[2 * part_at] = top;
+      parts[2 * part_at + 1] = whole;
+    }
   }
 #endif

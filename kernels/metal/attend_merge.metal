@@ -17,18 +17,12 @@
   const int kv_head = vector / (VECTORS / HK);
   const int blocks = parts_shape[2];
   const int base = (batch * VECTORS + vector) * blocks;
-  const device float* mine = sums + base * D;
   float shared_out[TURNS][EACH];
   #pragma unroll
-  for (int u = 0; u < TURNS; u++) load_share<D>(shared_out[u], mine + min(simd + u * SIMDS, blocks - 1) * D, lane);
-  float tops[CHUNKS];
-  float shares[CHUNKS];
-  #pragma unroll
-  for (int u = 0; u < CHUNKS; u++) {
-    const int at = 2 * (base + min(u * 32 + lane, blocks - 1));
-    tops[u] = parts[at];
-    shares[u] = parts[at + 1];
+  for (int u = 0; u < TURNS; u++) {
+    load_share<D>(shared_out[u], sums + (base + min(simd + u * SIMDS, blocks - 1)) * D, lane);
   }
+  threadgroup_barrier(mem_flags::mem_none);  // compilers ask for what comes behind one later, and wait for none before it
   const int part = simd % PARTS;
   float constants[inverse_floats<D>()];
   float2 means[points_of<D>() / PARTS];
@@ -37,6 +31,15 @@
     load_means<D, MU>(means, table + 3 * D + (HK + kv_head) * D, part, lane);
   }
   const float lambda = LAMBDA ? table[3 * D + (MU ? 2 * HK * D : 0) + (HK + kv_head) * D + min(thread_id, D - 1)] : 1.0f;
+  threadgroup_barrier(mem_flags::mem_none);
+  float tops[CHUNKS];
+  float shares[CHUNKS];
+  #pragma unroll
+  for (int u = 0; u < CHUNKS; u++) {
+    const float2 two = *(const device float2*)(parts + 2 * (base + min(u * 32 + lane, blocks - 1)));
+    tops[u] = two.x;
+    shares[u] = two.y;
+  }
   // Every SIMD-group works out all weights: that is cheaper than to wait for one that does.
   float top = tops[0];
   #pragma unroll
@@ -49,7 +52,7 @@
     weights[u] = u * 32 + lane < blocks ? fast::exp2(tops[u] - top) : 0.0f;
     whole += weights[u] * shares[u];
   }
-  whole = simd_sum(whole);
+  const float share = reciprocal(simd_sum(whole));
   float x[EACH];
   #pragma unroll
   for (int j = 0; j < EACH; j++) x[j] = 0.0f;
@@ -72,7 +75,7 @@
     float total = 0.0f;
     #pragma unroll
     for (int s = 0; s < SIMDS; s++) total += totals[s * D + thread_id];
-    total = total / whole;
+    total *= share;
     row[thread_id] = LAMBDA ? total / lambda : total;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);

@@ -10,27 +10,31 @@ template <int D, int G> inline int scale_at(int g) {
 // gets the code -8: kernels/layout.py has the same.
 #define SCALE_CHOICES 4
 inline float scale_choice(int i) { return i == 0 ? 1.0f : i == 1 ? 0.953125f : i == 2 ? 0.90625f : 1.09375f; }
+// Below this (kernels/layout.py) only the first is taken.
+#define SMALLEST_TRIED 0.0001220703125f
 // One of them, of which `whole` is the first before it is rounded to half.
 inline float scale_tried(float whole, int i) { return (float)((half)(whole * scale_choice(i))); }
 inline float inverse_of(float step) { return fabs(step) > 0.0f ? reciprocal(step) : 0.0f; }
-// The code of x, whose scale is 1 / inverse, but for codes below -8. What is added leaves a float no bits but those of
-// whole numbers, half to even; rint is eight times as slow on NVIDIA.
-inline float code_up_to_7(float x, float inverse) { return min(fma(x, inverse, 12582912.0f) - 12582912.0f, 7.0f); }
-inline float code_of(float x, float inverse) { return max(code_up_to_7(x, inverse), -8.0f); }
+// x, whose scale is 1 / inverse, rounded to a whole number, half to even: what is added leaves a float no bits but those of
+// whole numbers. rint is eight times as slow on NVIDIA.
+inline float rounded(float x, float inverse) { return fma(x, inverse, 12582912.0f) - 12582912.0f; }
+inline float code_of(float x, float inverse) { return max(min(rounded(x, inverse), 7.0f), -8.0f); }
 // A code as it is stored, likewise without a conversion.
 inline uint nibble_of(float code) { return as_type<uint>(code + 12582920.0f) & 15u; }
-// The squared error of a group in codes of `scale`, the tried one of number `choice`; NaN where half cannot hold it, which
-// is less than no other. A lane holds COUNT of the group's values, LANES lanes that differ in the low bits of their number
-// hold the group. Values are x * norm.
+// The squared error of a group in codes of `scale`; NaN where half cannot hold it, which is less than no other. A lane holds
+// COUNT of the group's values, LANES lanes that differ in the low bits of their number hold the group. Values are x * norm.
+// `most`: what no value's code exceeds before it is rounded, for no limit to be set where none is needed: one costs as much
+// as two products. The code of the largest value is negative.
 template <int COUNT, int LANES>
-inline float group_error(const thread float* x, float scale, int choice, float norm) {
+inline float group_error(const thread float* x, float scale, float most, float norm) {
   const float step = scale * (1.0f / norm);
   const float inverse = inverse_of(step);
   float error = 0.0f;
   #pragma unroll
   for (int j = 0; j < COUNT; j++) {
-    // The first scale and larger ones leave no value below -8.
-    const float code = scale_choice(choice) < 1.0f ? code_of(x[j], inverse) : code_up_to_7(x[j], inverse);
+    float code = rounded(x[j], inverse);
+    if (most > 7.5f) code = min(code, 7.0f);
+    if (most > 8.5f) code = max(code, -8.0f);
     const float gap = fma(-code, step, x[j]);
     error += gap * gap;
   }
@@ -38,21 +42,22 @@ inline float group_error(const thread float* x, float scale, int choice, float n
   for (int apart = 1; apart < LANES; apart *= 2) error += simd_shuffle_xor(error, apart);
   return error;
 }
-// The tried scale of least squared error, the first of equals.
+// The tried scale of least squared error, the first of equals, or of small ones.
 template <int COUNT, int LANES>
 inline float best_scale(const thread float* x, float whole, float norm) {
-  float best = scale_tried(whole, 0);
-  float least = group_error<COUNT, LANES>(x, best, 0, norm);
+  const float first = scale_tried(whole, 0);
+  float best = first;
+  float least = group_error<COUNT, LANES>(x, first, 8.0f, norm);
   #pragma unroll
   for (int i = 1; i < SCALE_CHOICES; i++) {
     const float scale = scale_tried(whole, i);
-    const float error = group_error<COUNT, LANES>(x, scale, i, norm);
+    const float error = group_error<COUNT, LANES>(x, scale, 8.0f / scale_choice(i), norm);
     if (error < least) {
       best = scale;
       least = error;
     }
   }
-  return best;
+  return fabs(first) < SMALLEST_TRIED ? first : best;
 }
 // Nibbles to half2 without an integer-to-float conversion: a nibble put into the mantissa of 1024 is 1024 + nibble.
 // codes_0_4 gives the codes of the word's values 0 and 4, codes_1_5 those of 1 and 5; of `word >> 8`: 2 and 6, 3 and 7.

@@ -14,7 +14,10 @@
 #define threadgroups_per_grid gridDim
 #define threadgroup_barrier(flags) __syncthreads()
 #define simdgroup_barrier(flags) __syncwarp()
+// Has a word worked out here, where there is time for it: NVRTC would put that off until the word is used.
+#define WORK_OUT(word) asm volatile("" : "+r"(word))
 typedef unsigned int uint;
+typedef unsigned short ushort;
 typedef __nv_bfloat16 bfloat;
 template <typename T> inline T simd_shuffle_xor(T v, unsigned m) { return __shfl_xor_sync(0xffffffffu, v, m); }
 template <typename T> inline T simd_shuffle(T v, unsigned lane) { return __shfl_sync(0xffffffffu, v, lane); }

@@ -8,3 +8,4 @@
 #define IN_PLACE(T, name) ((device T*)name)
 inline uint and_or(uint a, uint mask, uint b) { return (a & mask) | b; }
 inline float reciprocal(float x) { return 1.0f / x; }
+#define WORK_OUT(word)

@@ -2,13 +2,12 @@
 // a tile. A row's words are counted with those that its last group is filled up with (PADDED).
 
 // Where row r of those that a threadgroup rotates begins: the new tokens' keys and values in turns, then the queries.
-template <int L, typename T>
-inline const device T* row_to_rotate(int r, int new_rows, const device T* key, int key_stride, const device T* value,
-                                     int value_stride, const device T* query, int head_stride, int query_stride,
-                                     int first_vector) {
-  if (r < new_rows) return r % 2 == 0 ? key + r / 2 * key_stride : value + r / 2 * value_stride;
-  const int vector = first_vector + r - new_rows;
-  return query + vector / L * head_stride + vector % L * query_stride;
+template <int D, typename T>
+inline const device T* row_to_rotate(int r, int new_rows, const device T* keys, const device T* values, int first_new_row,
+                                     const device T* queries, int first_vector) {
+  const bool is_new = r < new_rows;
+  const device T* rows = is_new ? (r % 2 == 0 ? keys : values) : queries;
+  return rows + (is_new ? first_new_row + r / 2 : first_vector + r - new_rows) * D;
 }
 
 // Word `word` of new rows of W words, counted as if they had PADDED_W; beyond a row zeros, or NaN where the row is.
@@ -44,7 +43,7 @@ inline void try_scales(SHARED_POINTER(float) rows, int count, SHARED_POINTER(flo
       high = max(high, simd_shuffle_xor(high, apart));
     }
     const float scale = scale_tried((-low >= high ? low : high) / -8.0f, tried % SCALE_CHOICES);
-    const float error = group_error<8, G / 8>(x, scale, tried % SCALE_CHOICES, 1.0f);
+    const float error = group_error<8, G / 8>(x, scale, 9.0f, 1.0f);
     if (word % (G / 8) == 0) {
       scales[word / (G / 8) * SCALE_CHOICES + tried % SCALE_CHOICES] = scale;
       errors[word / (G / 8) * SCALE_CHOICES + tried % SCALE_CHOICES] = error;
@@ -52,9 +51,10 @@ inline void try_scales(SHARED_POINTER(float) rows, int count, SHARED_POINTER(flo
   }
 }
 
-// The tried scale of a group that has the least squared error, the first of equals.
+// The tried scale of a group that has the least squared error, the first of equals, or of small ones.
 inline float best_tried(SHARED_POINTER(float) scales, SHARED_POINTER(float) errors, int group) {
-  float scale = scales[group * SCALE_CHOICES];
+  const float first = scales[group * SCALE_CHOICES];
+  float scale = first;
   float least = errors[group * SCALE_CHOICES];
   #pragma unroll
   for (int i = 1; i < SCALE_CHOICES; i++) {
@@ -63,23 +63,34 @@ inline float best_tried(SHARED_POINTER(float) scales, SHARED_POINTER(float) erro
       least = errors[group * SCALE_CHOICES + i];
     }
   }
-  return scale;
+  return fabs(first) < SMALLEST_TRIED ? first : scale;
+}
+
+// Scales of units 2 i and 2 i + 1 of new row `row`, on the lane's side of each.
+template <int D, int G>
+inline uint new_steps(SHARED_POINTER(half) scales, int row, int i, int side) {
+  constexpr int N = (D + G - 1) / G;
+  half2 two;
+  two.x = two.y = (half)0.0f;
+  const int group = (128 * i + 32 * side) / G;
+  if (D % 64 == 0 || group < N) two.x = scales[row * N + scale_at<D, G>(group)];
+  if (2 * i + 1 < units_of<D>() && (D % 64 == 0 || group + 64 / G < N)) {
+    two.y = scales[row * N + scale_at<D, G>(group + 64 / G)];
+  }
+  return as_type<uint>(two);
 }
 
 // The L new tokens as a tile, from codes and scales of their keys, then of their values. Rows beyond them repeat the last one.
 template <int D, int G, int L>
-inline void load_new_tile(thread uint (*key_words)[2 * units_of<D>()], thread half (*key_steps)[units_of<D>()],
-                          thread uint (*value_words)[units_of<D>()], thread half (*value_steps)[units_of<D>()],
+inline void load_new_tile(thread uint (*key_words)[2 * units_of<D>()], thread uint (*key_steps)[pairs_of<D>()],
+                          thread uint (*value_words)[units_of<D>()], thread uint (*value_steps)[pairs_of<D>()],
                           SHARED_POINTER(uint) codes, SHARED_POINTER(half) scales, int line, int pair) {
   constexpr int H = units_of<D>();
   constexpr int W = D / 8;
-  constexpr int N = (D + G - 1) / G;
   #pragma unroll
   for (int u = 0; u < H; u++) {
     const bool key_there = D % 64 == 0 || 8 * u + 2 * pair < W;
     const bool value_there = D % 64 == 0 || 8 * u + line < W;
-    const int group = (64 * u + 32 * (pair / 2)) / G;
-    const bool scale_there = D % 64 == 0 || group < N;
     #pragma unroll
     for (int i = 0; i < 2; i++) {
       const int t = min(line + 8 * i, L - 1);
@@ -90,8 +101,10 @@ inline void load_new_tile(thread uint (*key_words)[2 * units_of<D>()], thread ha
         const int v = L + min(2 * pair + 8 * i + j, L - 1);
         value_words[2 * i + j][u] = value_there ? codes[v * W + word_at<D>(8 * u + line)] : ZERO_WORD;
       }
-      key_steps[i][u] = scale_there ? scales[t * N + scale_at<D, G>(group)] : (half)0.0f;
-      value_steps[i][u] = scale_there ? scales[(L + t) * N + scale_at<D, G>(group)] : (half)0.0f;
+      if (u % 2 == 0) {
+        key_steps[i][u / 2] = new_steps<D, G>(scales, t, u / 2, pair / 2);
+        value_steps[i][u / 2] = new_steps<D, G>(scales, L + t, u / 2, pair / 2);
+      }
     }
   }
 }

@@ -163,10 +163,21 @@ template <int D>
 inline int row_value(int i, int lane) {
   return 2 * lanes_of<D>() * (i / 2) + 2 * (lane % lanes_of<D>()) + i % 2;
 }
+// These of a row of 2-byte values, two in a word.
 template <int D, typename T>
-inline void load_row(thread T* to, const device T* from, int stride, int lane) {
+inline void load_row(thread uint* to, const device T* from, int lane) {
+  static_assert(sizeof(T) == 2, "two values are a word");
   #pragma unroll
-  for (int i = 0; i < 2 * points_of<D>(); i++) to[i] = from[row_value<D>(i, lane) * stride];
+  for (int j = 0; j < points_of<D>(); j++) to[j] = *(const device uint*)(from + row_value<D>(2 * j, lane));
+}
+
+// Of a row of constants what belongs to these values, two and two; nothing where it is not THERE.
+template <int D, bool THERE>
+inline void load_pairs(thread float2* to, const device float* from, int lane) {
+  #pragma unroll
+  for (int j = 0; j < points_of<D>(); j++) {
+    if (THERE) to[j] = *(const device float2*)(from + row_value<D>(2 * j, lane));
+  }
 }
 
 // A row to its packed transform: in as x[2 n] and x[2 n + 1], out as `part`'s packed values (`packed_at`). `constants`: as

@@ -2,51 +2,65 @@
 #define ZERO_WORD 0x88888888u  // eight codes of value 0
 template <int D> constexpr int units_of() { return (D + 63) / 64; }
 
-// A lane's scales of a row, on its side of each unit.
+// A lane's scales of the row that begins `at` there, on its side of each unit, two in a word: a word that is taken apart when
+// it is loaded is waited for then.
+template <int D> constexpr int pairs_of() { return (units_of<D>() + 1) / 2; }
+inline float step_of(const thread uint* pairs, int unit) {
+  const half2 two = as_type<half2>(pairs[unit / 2]);
+  return (float)(unit % 2 == 0 ? two.x : two.y);
+}
 template <int D, int G>
-inline void load_steps(thread half* steps, const device half* from, int side) {
+inline void load_steps(thread uint* pairs, const device half* scales, int at, int side) {
   constexpr int H = units_of<D>();
   constexpr int N = (D + G - 1) / G;
-  if constexpr (D == 64 || interleaved<D>()) {
-    load_halves<H>(steps, from + side * (N - H));
+  if constexpr (D == 64) {
+    pairs[0] = *(const device ushort*)(scales + (at + side * (N - H)));
+  } else if constexpr (interleaved<D>()) {
+    load_words<H / 2>(pairs, (const device uint*)(scales + (at + side * (N - H))));
   } else {
+    half2 two[pairs_of<D>()];
     #pragma unroll
-    for (int u = 0; u < H; u++) {
+    for (int u = 0; u < 2 * pairs_of<D>(); u++) {
       const int group = (64 * u + 32 * side) / G;
-      steps[u] = D % 64 == 0 || group < N ? from[group] : (half)0.0f;
+      const half step = group < N ? scales[at + group] : (half)0.0f;
+      if (u % 2 == 0) two[u / 2].x = step;
+      else two[u / 2].y = step;
     }
+    #pragma unroll
+    for (int i = 0; i < pairs_of<D>(); i++) pairs[i] = as_type<uint>(two[i]);
   }
 }
 
-// A tile's keys, as the fused step's lanes hold them: of rows t and t + 8 of the lane's codes each unit's words 2 pair and
-// 2 pair + 1, and its scale. In rows whose units are interleaved they stand together.
+// A tile's keys, as the fused step's lanes hold them: of rows `row` and row + 8 each unit's words 2 pair and 2 pair + 1, and
+// its scale. In rows whose units are interleaved they stand together.
 template <int D, int G>
-inline void load_keys(thread uint (*words)[2 * units_of<D>()], thread half (*steps)[units_of<D>()],
-                      const device uint* codes, const device half* scales, int t, int pair) {
+inline void load_keys(thread uint (*words)[2 * units_of<D>()], thread uint (*steps)[pairs_of<D>()],
+                      const device uint* codes, const device half* scales, int row, int pair) {
   constexpr int H = units_of<D>();
   constexpr int W = D / 8;
   constexpr int N = (D + G - 1) / G;
   #pragma unroll
   for (int i = 0; i < 2; i++) {
-    const device uint* from = codes + (t + 8 * i) * W;
+    const int at = (row + 8 * i) * W + 2 * pair;
     if constexpr (D == 64 || interleaved<D>()) {
-      load_words<2 * H>(words[i], from + 2 * H * pair);
+      load_words<2 * H>(words[i], codes + (at + 2 * (H - 1) * pair));
     } else {
       #pragma unroll
       for (int u = 0; u < H; u++) {
         const bool there = D % 64 == 0 || 8 * u + 2 * pair < W;
-        words[i][u] = there ? from[8 * u + 2 * pair] : ZERO_WORD;
-        words[i][H + u] = there ? from[8 * u + 2 * pair + 1] : ZERO_WORD;
+        words[i][u] = there ? codes[at + 8 * u] : ZERO_WORD;
+        words[i][H + u] = there ? codes[at + 8 * u + 1] : ZERO_WORD;
       }
     }
-    load_steps<D, G>(steps[i], scales + (t + 8 * i) * N, pair / 2);
+    load_steps<D, G>(steps[i], scales, (row + 8 * i) * N, pair / 2);
   }
 }
 
-// Its values: of rows t, t + 1, t + 8 and t + 9 of the lane's codes each unit's word `line`; scales of rows t and t + 8.
+// Its values: of rows 2 pair, 2 pair + 1 and these + 8 from `row` on each unit's word `line`; scales of row + line and of
+// that + 8.
 template <int D, int G>
-inline void load_values(thread uint (*words)[units_of<D>()], thread half (*steps)[units_of<D>()],
-                        const device uint* codes, const device half* scales, int t, int line, int side) {
+inline void load_values(thread uint (*words)[units_of<D>()], thread uint (*steps)[pairs_of<D>()],
+                        const device uint* codes, const device half* scales, int row, int line, int pair) {
   constexpr int H = units_of<D>();
   constexpr int W = D / 8;
   constexpr int N = (D + G - 1) / G;
@@ -54,17 +68,17 @@ inline void load_values(thread uint (*words)[units_of<D>()], thread half (*steps
   for (int i = 0; i < 2; i++) {
     #pragma unroll
     for (int j = 0; j < 2; j++) {
-      const device uint* from = codes + (t + 8 * i + j) * W;
+      const int at = (row + 2 * pair + 8 * i + j) * W;
       if constexpr (D == 64 || interleaved<D>()) {
-        load_words<H>(words[2 * i + j], from + H * line);
+        load_words<H>(words[2 * i + j], codes + (at + H * line));
       } else {
         #pragma unroll
         for (int u = 0; u < H; u++) {
-          words[2 * i + j][u] = D % 64 == 0 || 8 * u + line < W ? from[8 * u + line] : ZERO_WORD;
+          words[2 * i + j][u] = D % 64 == 0 || 8 * u + line < W ? codes[at + 8 * u + line] : ZERO_WORD;
         }
       }
     }
-    load_steps<D, G>(steps[i], scales + (t + 8 * i) * N, side);
+    load_steps<D, G>(steps[i], scales, (row + line + 8 * i) * N, pair / 2);
   }
 }
 
@@ -72,7 +86,7 @@ inline void load_values(thread uint (*words)[units_of<D>()], thread half (*steps
 // lane's side alone. `queries`: right-hand matrices, as `query_at` has them.
 template <int D, int QUADS>
 inline void tile_scores(thread float (*score)[4], const thread uint (*words)[2 * units_of<D>()],
-                        const thread half (*steps)[units_of<D>()], SHARED_POINTER(uint4) queries, int lane) {
+                        const thread uint (*steps)[pairs_of<D>()], SHARED_POINTER(uint4) queries, int lane) {
   constexpr int H = units_of<D>();
   #pragma unroll
   for (int u = 0; u < H; u++) {
@@ -97,8 +111,8 @@ inline void tile_scores(thread float (*score)[4], const thread uint (*words)[2 *
         multiply_add(dot[q], odd[0], odd[1], odd[2], odd[3], query.z, query.w);
       }
     }
-    const float upper = (float)steps[0][u];
-    const float lower = (float)steps[1][u];
+    const float upper = step_of(steps[0], u);
+    const float lower = step_of(steps[1], u);
     #pragma unroll
     for (int q = 0; q < QUADS; q++) {
       score[q][0] = u == 0 ? dot[q].x * upper : fma(dot[q].x, upper, score[q][0]);
@@ -113,11 +127,11 @@ inline void tile_scores(thread float (*score)[4], const thread uint (*words)[2 *
 // `nibble` and `nibble` + 4 of each unit's word `line`, for two query vectors each.
 template <int D, int QUADS>
 inline void add_tile(thread float4* sum, const thread uint (*words)[units_of<D>()],
-                     const thread half (*steps)[units_of<D>()], const thread float (*weight)[4]) {
+                     const thread uint (*steps)[pairs_of<D>()], const thread float (*weight)[4]) {
   #pragma unroll
   for (int u = 0; u < units_of<D>(); u++) {
-    const float upper = (float)steps[0][u];
-    const float lower = (float)steps[1][u];
+    const float upper = step_of(steps[0], u);
+    const float lower = step_of(steps[1], u);
     uint low[2];
     uint high[2];
     #pragma unroll

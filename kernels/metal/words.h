@@ -1,5 +1,5 @@
-// N words, N halves (N = 1, 2 or 4; of words 8 too) that stand together, in as few loads as can be: their address is a
-// multiple of their size, or of 16 bytes.
+// N words that stand together (1, 2, 4 or 8), in as few loads as can be: their address is a multiple of their size, or of 16
+// bytes.
 template <int N>
 inline void load_words(thread uint* to, const device uint* from) {
   if constexpr (N == 1) {
@@ -16,22 +16,6 @@ inline void load_words(thread uint* to, const device uint* from) {
       to[i + 1] = four.y;
       to[i + 2] = four.z;
       to[i + 3] = four.w;
-    }
-  }
-}
-
-template <int N>
-inline void load_halves(thread half* to, const device half* from) {
-  if constexpr (N == 1) {
-    to[0] = from[0];
-  } else {
-    uint words[N / 2];
-    load_words<N / 2>(words, (const device uint*)from);
-    #pragma unroll
-    for (int i = 0; i < N / 2; i++) {
-      const half2 two = as_type<half2>(words[i]);
-      to[2 * i] = two.x;
-      to[2 * i + 1] = two.y;
     }
   }
 }

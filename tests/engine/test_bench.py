@@ -107,6 +107,18 @@ def test_decoding_is_taken_back_where_no_window_is_full(mode: CacheMode) -> None
     assert {c.size() for c in beyond.caches} == {32, 45}
 
 
+@pytest.mark.parametrize("mode", CacheMode)
+def test_logits_are_those_right_after_the_prompt(mode: CacheMode) -> None:
+    """A window that is full keeps the tokens of greedy steps, of which each mode may choose others."""
+    opened = tiny("gemma3_text")  # rings of 32
+    prompt = mx.random.randint(0, 256, (40,), key=mx.random.key(0))
+    filled, fresh = (ModeRun(opened, mode, EFFORT) for _ in range(2))
+    logits = filled.fill(prompt, others_bytes=0)
+    fresh.read(prompt)
+    assert mx.array_equal(logits, fresh.next_logits())
+    assert not mx.array_equal(logits, filled.next_logits())
+
+
 def test_a_modes_peak_is_its_own() -> None:
     """With other conversations in memory the figures are those of a process without them, but for MLX's own order."""
     opened = tiny("llama", head_dim=128)

@@ -94,8 +94,8 @@ def test_a_mask_hides_rows(new: int) -> None:
 
 
 @pytest.mark.usefixtures("on_metal_host")
-def test_rows_as_a_model_leaves_them_need_no_copy() -> None:
-    """Models transpose `[B, L, H, D]`: the kernel reads by strides."""
+def test_rows_may_lie_as_a_model_leaves_them() -> None:
+    """Models transpose `[B, L, H, D]`: of several tokens MLX makes row-contiguous copies first."""
     step = Step((6, 2, 64), 50, 3)
     right = step.right()
     for name in ("queries", "keys", "values"):
@@ -197,8 +197,26 @@ def test_a_ring_is_cut_for_the_rows_that_it_holds(monkeypatch: pytest.MonkeyPatc
     assert asked == [256]
 
 
+@pytest.mark.usefixtures("on_metal_host")
+@pytest.mark.parametrize("heads", [(4, 2, 64), (12, 2, 128), (4, 1, 256)])
+def test_a_cut_of_one_tile_each_computes_what_one_of_more_does(heads: tuple[int, int, int]) -> None:
+    """At 176 tokens the 12 SIMD-groups have a tile each, the new token's included; one token more, and one has two."""
+    cut = Cut(1, 4, 3)
+    for tokens, single in ((176, True), (177, False)):
+        assert cut.at(tokens).single == single
+        for tried in {cut, cut.at(tokens)}:
+            step = Step(heads, tokens - 1, calibrated=True)
+            assert relative(step.run(cut=tried), step.right()) < MOST_RELATIVE_ERROR
+            step.check_written()
+
+
+def test_a_step_in_one_launch_has_one_kernel_for_all_lengths() -> None:
+    assert not Cut(1, 9, 1).at(16).single
+
+
 def test_a_cut_stands_for_all_that_run_the_same_kernels() -> None:
     cut = Cut(2, 4, 17)
     assert cut.kind == replace(cut, blocks=25).kind
     assert cut.kind != replace(cut, blocks=64).kind
+    assert cut.kind != replace(cut, single=True).kind
     assert Cut(4, 9, 1).kind == Cut(4, 9, 1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kernels import reference
-from kernels.layout import CODES_PER_WORD, SCALE_CHOICES, Layout
+from kernels.layout import CODES_PER_WORD, SCALE_CHOICES, SMALLEST_TRIED, Layout
 
 HEAD_SIZES = [16, 20, 64, 72, 80, 96, 112, 128, 192, 256]
 
@@ -37,7 +37,7 @@ def numpy_pack(rows: np.ndarray, group_size: int) -> tuple[np.ndarray, np.ndarra
     tried = [(np.where(-low >= high, low, high) / -8 * choice).astype(np.float16) for choice in SCALE_CHOICES]
     coded = [numpy_codes(grouped, scales) for scales in tried]
     errors = [((grouped - c * s[..., None].astype(np.float64)) ** 2).sum(-1) for c, s in zip(coded, tried, strict=True)]
-    best = np.argmin(errors, axis=0)
+    best = np.where(np.abs(tried[0]) < SMALLEST_TRIED, 0, np.argmin(errors, axis=0))
     scales = np.take_along_axis(np.stack(tried), best[None], axis=0)[0]
     codes = np.take_along_axis(np.stack(coded), best[None, ..., None], axis=0)[0].reshape(n, -1)
     words = -(-dim // CODES_PER_WORD)
@@ -108,6 +108,18 @@ def test_a_scale_that_float16_cannot_hold_is_not_taken_and_the_first_one_decides
     assert mx.isfinite(scales).tolist() == [True, True, False]
     assert mx.allclose(codes[:2] * scales[:2, None], groups[:2], rtol=1e-3).item()
     assert mx.isnan(scales[2]).item()
+
+
+def test_of_small_scales_the_first_is_taken() -> None:
+    """Float16 holds them with ever fewer bits: then the others are no longer what they are meant to be."""
+    groups = mx.random.normal((400, 32), key=mx.random.key(2))
+    wholes = groups.max(axis=-1), -groups.min(axis=-1)
+    for size, firsts in ((0.9 * SMALLEST_TRIED, 400), (2 * SMALLEST_TRIED, 0)):
+        scaled = groups * (8 * size / mx.maximum(*wholes))[:, None]
+        _, scales = reference.round_groups(scaled)
+        taken = np.abs(np.array(scales, np.float64)) / size
+        assert (np.abs(taken - 1) < 0.01).sum() >= firsts
+        assert (len(set(np.round(taken, 1))) > 1) == (firsts == 0)
 
 
 @pytest.mark.parametrize("head_dim", HEAD_SIZES)

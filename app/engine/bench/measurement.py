@@ -73,13 +73,14 @@ def measure(opened: OpenModel, context: int, effort: Effort, clock: Clock) -> Co
     mx.clear_cache()
     weights_bytes = mx.get_active_memory()
     runs: dict[CacheMode, ModeRun] = {}
+    logits: dict[CacheMode, mx.array] = {}
     for turn in range(effort.prefills):
         runs.clear()
         for mode in _turn(turn):
             run = ModeRun(opened, mode, effort)
-            run.fill(prompt, others_bytes=mx.get_active_memory() - weights_bytes)
+            logits[mode] = run.fill(prompt, others_bytes=mx.get_active_memory() - weights_bytes)
             runs[mode] = run
-    difference = _logits_difference(runs)
+    difference = _difference(logits.pop(CacheMode.FP16), logits.pop(CacheMode.INT4))
     warm_at = time.perf_counter() + effort.warm_up_s
     while time.perf_counter() < warm_at:
         for run in runs.values():
@@ -110,17 +111,23 @@ class ModeRun:
         self.prefill_peak_bytes = 0
         self.decode_peak_bytes = 0
 
-    def fill(self, prompt: mx.array, others_bytes: int) -> None:
-        """Read the prompt, then decode a round; `others_bytes` of what MLX holds is not this mode's."""
+    def fill(self, prompt: mx.array, others_bytes: int) -> mx.array:
+        """Read the prompt, then decode a round, and return the logits between the two, `[1, vocabulary]` float32.
+
+        `others_bytes` of what MLX holds is not this mode's.
+        """
         mx.reset_peak_memory()
         begun = time.perf_counter()
         self.read(prompt)
         mx.synchronize()
         self.prefill_s = time.perf_counter() - begun
         self.prefill_peak_bytes = mx.get_peak_memory() - others_bytes
+        # Before any greedy step: a full window keeps what it took, and modes that choose other tokens part ways.
+        logits = self.next_logits()
         mx.reset_peak_memory()
         self.decode(self.effort.tokens)
         self.decode_peak_bytes = mx.get_peak_memory() - others_bytes
+        return logits
 
     def read(self, prompt: mx.array) -> None:
         """Prefill as mlx-lm does: of a chunk, only the caches are computed."""
@@ -202,8 +209,7 @@ def _turn(turn: int) -> list[CacheMode]:
     return sorted(CacheMode, reverse=turn % 2 == 0)
 
 
-def _logits_difference(runs: dict[CacheMode, ModeRun]) -> float:
-    fp16, int4 = (runs[mode].next_logits() for mode in (CacheMode.FP16, CacheMode.INT4))
+def _difference(fp16: mx.array, int4: mx.array) -> float:
     found: Any = (mx.linalg.norm(int4 - fp16) / mx.linalg.norm(fp16)).item()
     difference = float(found)
     if not difference < float("inf"):
