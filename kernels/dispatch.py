@@ -107,11 +107,12 @@ def append_and_attend(
 
     Where `reason_against` is "" only. Each new token sees all before it, itself included, that the mask leaves it.
 
-    Shapes: queries `[B, Hq, L, D]`, keys and values `[B, Hk, L, D]`; codes `[2, B, Hk, capacity, W]` and scales
-    `[2, B, Hk, capacity, N]`, whole: rows `position` and on are written, in a ring of `window` rows modulo that (L is
-    1 then). `position` is `start_position` of the tokens before this step, or what the last step returned: only that
-    orders one step after another. `tokens` counts the tokens after the step. A mask is bool `[.., L, rows]`, a column
-    a row of the cache. Returns the result `[B, Hq, L, D]` and the next position. Raises ValueError.
+    Shapes: queries `[B, Hq, L, D]`, keys and values `[B, Hk, L, D]`; codes `[2, B, Hk, capacity, W]` and scales `[2, B,
+    Hk, capacity, N]`, whole: rows `position` and on are written, in a ring of `window` rows modulo that (L is 1 then).
+    They must be row-contiguous; rows of queries, keys and values begin at multiples of 4 bytes. `position` is
+    `start_position` of the tokens before this step, or what the last step returned: only that orders one step after
+    another. `tokens` counts the tokens after the step. A mask is bool `[.., L, rows]`, a column a row of the cache.
+    Returns the result `[B, Hq, L, D]` and the next position. Raises ValueError.
     """
     _check_rows("append_and_attend", codec, keys, values)
     _check_coded("append_and_attend", codec, codes, scales)
@@ -119,14 +120,34 @@ def append_and_attend(
     _check("append_and_attend", "queries of as many tokens as keys", queries.shape[2], keys.shape[2])
     _check("append_and_attend", "buffers of batch and heads", codes.shape[1:3], keys.shape[:2])
     _check("append_and_attend", "keys of the queries' type", keys.dtype, queries.dtype)
-    _check("append_and_attend", "a position", (position.shape, position.dtype), ((fused.POSITION_SIZE,), mx.int32))
-    rows, capacity = min(tokens, window or tokens), codes.shape[3]
-    if rows > capacity:
-        raise ValueError(f"[append_and_attend] expected at most {capacity} rows, got {rows}.")
+    _check_position("append_and_attend", position, min(tokens, window or tokens), codes.shape[3])
     engagements["append_and_attend/fused"] += 1
     return fused.append_and_attend(
         codec, backend(), queries, keys, values, codes, scales, position, tokens, scale, mask, window
     )
+
+
+def attend_again(
+    codec: Codec,
+    queries: mx.array,
+    codes: mx.array,
+    scales: mx.array,
+    position: mx.array,
+    tokens: int,
+    scale: float,
+    mask: mx.array | str | None = None,
+    window: int = 0,
+) -> tuple[mx.array, mx.array]:
+    """Attend on whole buffers that hold the new tokens already: for a layer that reads another one's cache.
+
+    Where `reason_against` of `coded` is "" only. `position` counts `tokens`, and is returned, to order what follows.
+    Otherwise as `append_and_attend`. Raises ValueError.
+    """
+    _check_coded("attend_again", codec, codes, scales)
+    _check_queries("attend_again", codec, queries, codes.shape[2])
+    _check_position("attend_again", position, min(tokens, window or tokens), codes.shape[3])
+    engagements["attend_again/fused"] += 1
+    return fused.attend(codec, backend(), queries, codes, scales, position, tokens, scale, mask, window)
 
 
 def start_position(tokens: int) -> mx.array:
@@ -142,8 +163,12 @@ def reason_against(
     tokens: int,
     mask: mx.array | str | None = None,
     window: int = 0,
+    coded: bool = False,
 ) -> str:
-    """Return why a step of these shapes is not fused, or ""; arguments as of `append_and_attend`, said once each."""
+    """Return why a step of these shapes is not fused, or ""; arguments as of `append_and_attend`, said once each.
+
+    With `coded` of a step whose tokens the cache holds already (`attend_again`).
+    """
     where = backend()
     if where == "cpu":
         return "there is no GPU"
@@ -152,7 +177,7 @@ def reason_against(
         shape = (codec.group_size, codec.mu is not None, codec.lam is not None, codec.smooth is not None)
         # One new token at a time is what a reply is made of: no length of it may fail in the middle.
         at = tokens if queries.shape[2] > 1 else 0
-        reason = _step_reason(where, tuple(queries.shape[1:]), kv_heads, *shape, queries.dtype, window > 0, at)
+        reason = _step_reason(where, tuple(queries.shape[1:]), kv_heads, *shape, queries.dtype, window > 0, coded, at)
     if reason:
         _say(reason)
     return reason
@@ -169,14 +194,15 @@ def _step_reason(
     smoothed: bool,
     dtype: mx.Dtype,
     ring: bool,
+    coded: bool,
     tokens: int,
 ) -> str:
     """Try the cut at `tokens`, or those of all lengths for 0; return what is wrong, or ""."""
     Hq, L, D = queries
     vectors = Hq // Hk * L
     kinds = [cuts.cut_for(where, vectors, Hk, D, tokens).kind] if tokens else cuts.kinds_of_cut(where, vectors, Hk, D)
-    trials = (_trial(where, D, group_size, centred, scaled, smoothed, Hq, Hk, L, dtype, ring, kind) for kind in kinds)
-    return next(filter(None, trials), "")
+    shape = (D, group_size, centred, scaled, smoothed, Hq, Hk, L)
+    return next(filter(None, (_trial(where, *shape, dtype, ring, coded, kind) for kind in kinds)), "")
 
 
 @functools.cache
@@ -197,6 +223,7 @@ def _trial(
     L: int,
     dtype: mx.Dtype,
     ring: bool,
+    coded: bool,
     cut: cuts.Cut,
 ) -> str:
     """Run one step through the fused kernel, in one cut, and through the reference; return what is wrong, or "".
@@ -211,24 +238,32 @@ def _trial(
 
     def error() -> float:
         codes, scales = reference.quantize(codec, rows)
+        right = (codes[..., :tokens, :], scales[..., :tokens, :])
+        exact = reference.attend(codec, queries, *right, scale, "causal" if L > 1 else None)
+        window = capacity if ring else 0
+        if coded:
+            mx.eval(codes, scales)
+            position = start_position(tokens)
+            got, _ = fused.attend(codec, where, queries, codes, scales, position, tokens, scale, window=window, cut=cut)
+            return _difference(got, exact)
         # The new rows are the kernel's to write: until then they hold something else.
         stale = (mx.arange(capacity) >= before)[:, None]
         buffers = (mx.where(stale, mx.array(0, codes.dtype), codes), mx.where(stale, mx.array(1, SCALE_DTYPE), scales))
         mx.eval(buffers)
         new_rows = (rows[0, :, :, before:tokens], rows[1, :, :, before:tokens])
-        position, window = start_position(before), capacity if ring else 0
+        position = start_position(before)
         got, done = fused.append_and_attend(
             codec, where, queries, *new_rows, *buffers, position, tokens, scale, window=window, cut=cut
         )
         mx.eval(got, done)
-        right = (codes[..., :tokens, :], scales[..., :tokens, :])
         written = (buffers[0][..., :tokens, :], buffers[1][..., :tokens, :])
         return max(
-            _difference(got, reference.attend(codec, queries, *right, scale, "causal" if L > 1 else None)),
+            _difference(got, exact),
             _difference(*(mx.stack(list(reference.dequantize(codec, *c, mx.float32))) for c in (written, right))),
         )
 
-    return _verdict(error, f"append_and_attend {Hq},{Hk},{head_dim} {dtype} {cut}")
+    operation = "attend_again" if coded else "append_and_attend"
+    return _verdict(error, f"{operation} {Hq},{Hk},{head_dim} {dtype} {cut}")
 
 
 def _bulk_reason(codec: Codec, dtype: mx.Dtype, Hk: int) -> str:
@@ -292,6 +327,12 @@ def _check_rows(operation: str, codec: Codec, keys: mx.array, values: mx.array) 
     _check(operation, "values of the keys' type", values.dtype, keys.dtype)
     if not mx.issubdtype(keys.dtype, mx.floating):
         raise ValueError(f"[{operation}] expected keys of a float type, got {keys.dtype}.")
+
+
+def _check_position(operation: str, position: mx.array, rows: int, capacity: int) -> None:
+    _check(operation, "a position", (position.shape, position.dtype), ((fused.POSITION_SIZE,), mx.int32))
+    if rows > capacity:
+        raise ValueError(f"[{operation}] expected at most {capacity} rows, got {rows}.")
 
 
 def _check_queries(operation: str, codec: Codec, queries: mx.array, kv_heads: int) -> None:

@@ -82,12 +82,52 @@ def append_and_attend(
     `cut` is `cut_for`'s unless another one is to be tried. Expects that `reason_against` returned "", and buffers that
     are row-contiguous: of others MLX would have a copy written.
     """
+    step = _chosen(codec, backend, queries, keys.shape[1], tokens, mask, window, cut, coded=False)
+    return step(queries, keys, values, codes, scales, position, *_constants(codec, scale, queries, mask))
+
+
+def attend(
+    codec: Codec,
+    backend: str,
+    queries: mx.array,
+    codes: mx.array,
+    scales: mx.array,
+    position: mx.array,
+    tokens: int,
+    scale: float,
+    mask: mx.array | str | None = None,
+    window: int = 0,
+    cut: Cut | None = None,
+) -> tuple[mx.array, mx.array]:
+    """Attend on whole buffers that hold the new tokens already, which `position` counts; it is returned as it is.
+
+    Otherwise as `append_and_attend`.
+    """
+    step = _chosen(codec, backend, queries, codes.shape[2], tokens, mask, window, cut, coded=True)
+    return step(queries, queries, queries, codes, scales, position, *_constants(codec, scale, queries, mask))
+
+
+def _constants(codec: Codec, scale: float, queries: mx.array, mask: mx.array | str | None) -> list[mx.array]:
+    """Return the table, and the mask where there is one, a row of bool for each new token."""
+    masks = [mx.contiguous(mask.reshape(queries.shape[2], -1))] if isinstance(mask, mx.array) else []
+    return [codec.table(scale * math.log2(math.e)), *masks]
+
+
+def _chosen(
+    codec: Codec,
+    backend: str,
+    queries: mx.array,
+    Hk: int,
+    tokens: int,
+    mask: mx.array | str | None,
+    window: int,
+    cut: Cut | None,
+    *,
+    coded: bool,
+) -> _Step:
     B, Hq, L, D = queries.shape
-    Hk = keys.shape[1]
-    table = codec.table(scale * math.log2(math.e))
     rows = min(tokens, window) if window else tokens
-    masks = [mx.contiguous(mask.reshape(L, -1))] if isinstance(mask, mx.array) else []
-    step = _step(
+    return _step(
         backend,
         mx.fast.metal_kernel,
         (B, Hq, Hk, L, D),
@@ -96,11 +136,11 @@ def append_and_attend(
         codec.lam is not None,
         codec.smooth is not None,
         queries.dtype,
-        bool(masks),
+        isinstance(mask, mx.array),
         window,
         cut or cut_for(backend, Hq // Hk * L, Hk, D, rows),
+        coded,
     )
-    return step(queries, keys, values, codes, scales, position, table, *masks)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -116,6 +156,7 @@ def _step(
     masked: bool,
     window: int,
     cut: Cut,
+    coded: bool,
 ) -> _Step:
     """Return what builds a step of one or two launches; kept, because one is built for every token and layer.
 
@@ -153,6 +194,7 @@ def _step(
             ("L", L),
             ("SIMDS", cut.simds),
             ("SINGLE", cut.single),
+            ("CODED", coded),
             ("WINDOW", window),
         ],
         (cut.blocks, Hk * cut.sets, B),

@@ -12,6 +12,7 @@ MLX's own update returns is new as well: MLX reuses an array's memory only if no
 before it returned, and MLX orders the two by that, across a trim too. Of a step's writing MLX knows nothing: on Metal a
 reader would not even get a memory barrier. So whatever is no step waits until the last position is there (`wait`); by
 then all kernels that wrote are done. The other way round nothing waits: a step takes the very array an update returned.
+Attention alone (`attend_again`) takes and returns the position like a step, so that it reads between two of them.
 
 `B` batch, `Hk` key/value heads, `L` new tokens, `W` words and `N` scales of a row.
 """
@@ -118,7 +119,7 @@ class KVBuffers:
     ) -> mx.array:
         """Code new tokens into their rows in place and attend, in one fused step. Capacity must be there.
 
-        `start` tokens came before. The last step may be repeated with other queries: layers may share a cache.
+        `start` tokens came before.
 
         Shapes: as `kernels.dispatch.append_and_attend`.
         """
@@ -134,6 +135,31 @@ class KVBuffers:
         codes, scales = _there((self.codes, self.scales))
         result, self._position = dispatch.append_and_attend(
             codec, queries, keys, values, codes, scales, position, self._tokens, scale, mask, window
+        )
+        return result
+
+    def attend_again(
+        self,
+        codec: Codec,
+        queries: mx.array,
+        tokens: int,
+        scale: float,
+        mask: mx.array | str | None,
+        window: int,
+    ) -> mx.array:
+        """Attend on all `tokens` tokens, the last step's included, in one fused step that writes nothing.
+
+        It takes the last step's position and returns the next one's, so that MLX has it read between the two.
+
+        Shapes: as `kernels.dispatch.append_and_attend`.
+        """
+        position = self._position
+        if position is None or self._tokens != tokens:  # the last rows are MLX's own update
+            position = dispatch.start_position(tokens)
+        self._tokens = tokens
+        codes, scales = _there((self.codes, self.scales))
+        result, self._position = dispatch.attend_again(
+            codec, queries, codes, scales, position, tokens, scale, mask, window
         )
         return result
 

@@ -210,14 +210,17 @@ class Int4Cache(mlx_lm_cache._BaseCache):  # type: ignore[misc]
         self._attended()
         heads = step.keys.shape[:2]
         capacity = self._capacity_for(self.offset)
+        coded = step.coded  # of layers that share a cache the first one's step has coded the tokens
         self.plain_reason = (
-            dispatch.reason_against(self.codec, queries, heads[1], capacity, self.offset, mask, self.window)
+            dispatch.reason_against(self.codec, queries, heads[1], capacity, self.offset, mask, self.window, coded)
             if queries.dtype == step.keys.dtype
             else f"queries are {queries.dtype}, keys {step.keys.dtype}"
         )
         if self.plain_reason:
             self._settle()
             return dispatch.attend(self.codec, queries, *self.buffers.first(self.rows), scale, mask)
+        if coded:
+            return self.buffers.attend_again(self.codec, queries, self.offset, scale, mask, self.window)
         step.coded = True
         self._reserve(self.offset, heads)
         return self.buffers.append_and_attend(

@@ -1,7 +1,8 @@
 """What is timed: chains of layers, each with a cache of its own, each layer's result feeding the next.
 
 int4's step is one operation, `fused.append_and_attend`: it codes the new token, writes it into the cache and attends.
-bf16's is what mlx-lm's cache and model do: two slice updates and `mx.fast.scaled_dot_product_attention`.
+Its attention alone, `fused.attend`, finds the new token in the cache. bf16's step is what mlx-lm's cache and model do:
+two slice updates and `mx.fast.scaled_dot_product_attention`.
 """
 
 import functools
@@ -29,13 +30,14 @@ _FEWEST_LAYERS, _MOST_LAYERS = 8, 2048
 
 @dataclass(slots=True)
 class Layer:
-    """One layer's caches: bf16 as mlx-lm keeps it, the same number of rows coded, and how many came before the step."""
+    """One layer's caches: bf16 as mlx-lm keeps it, the same number of rows coded; tokens before and after a step."""
 
     keys: mx.array
     values: mx.array
     codes: mx.array
     scales: mx.array
     position: mx.array
+    end: mx.array
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,9 @@ class Case:
                 *self.coded(self.capacity),
                 # Computed where MLX computes: an array made of Python's numbers stays in the host's memory.
                 mx.full((fused.POSITION_SIZE,), self.tokens - 1, mx.int32),
+                mx.full((fused.POSITION_SIZE,), self.tokens, mx.int32),
             )
-            mx.eval(layer.keys, layer.values, layer.codes, layer.scales, layer.position)
+            mx.eval(layer.keys, layer.values, layer.codes, layer.scales, layer.position, layer.end)
             made.append(layer)
         return made
 
@@ -126,6 +129,13 @@ def bf16_step(case: Case, layer: Layer, x: mx.array) -> mx.array:
     layer.keys[..., at : at + 1, :] = keys
     layer.values[..., at : at + 1, :] = values
     return bf16_attention(case, layer, x)
+
+
+def int4_attention(case: Case, layer: Layer, x: mx.array) -> mx.array:
+    """Attend on the codes of all tokens, the new one's among them."""
+    buffers = (layer.codes, layer.scales, layer.end)
+    result, _ = fused.attend(case.codec, dispatch.backend(), x, *buffers, case.tokens, case.scale)
+    return result
 
 
 def int4_step(case: Case, layer: Layer, x: mx.array, cut: Cut | None = None) -> mx.array:

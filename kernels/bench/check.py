@@ -54,21 +54,21 @@ class Finding:
 
 
 def checks(backend: str) -> Iterator[Finding]:
-    """Run every check, one after the other. A GPU compiles each kernel for each set of sizes: about 25 of them."""
+    """Run every check, one after the other. A GPU compiles each kernel for each set of sizes: about 30 of them."""
     for head_dim in HEAD_SIZES:
         yield from append(backend, head_dim, 32)
     yield from append(backend, 96, 64)
     for head_dim in (80, 128, 256):
         yield dequantize(backend, head_dim, 32)
     for shape in SHAPES:
-        yield from step(backend, Case(*shape, TOKENS))
+        yield from step(backend, Case(*shape, TOKENS), again=True)
     for head_dim in (80, 96, 192):
         yield from step(backend, Case(8, 4, head_dim, TOKENS), calibrated=True)
     yield from step(backend, Case(32, 8, 128, TOKENS, 64))
-    yield from step(backend, Case(12, 2, 128, TOKENS), new_tokens=4, mask="causal", calibrated=True)
+    yield from step(backend, Case(12, 2, 128, TOKENS), new_tokens=4, mask="causal", calibrated=True, again=True)
     yield from step(backend, Case(32, 8, 128, TOKENS), dtype=mx.float16)
     yield from step(backend, Case(32, 8, 64, FEW_TOKENS), new_tokens=4, mask="array")
-    yield from step(backend, Case(4, 1, 256, TOKENS), window=WINDOW)
+    yield from step(backend, Case(4, 1, 256, TOKENS), window=WINDOW, again=True)
 
 
 def append(backend: str, head_dim: int, group_size: int, tokens: int = _ROWS) -> Iterator[Finding]:
@@ -98,8 +98,11 @@ def step(
     window: int = 0,
     calibrated: bool = False,
     dtype: mx.Dtype = mx.bfloat16,
+    again: bool = False,
 ) -> Iterator[Finding]:
     """Take one decode step in place and compare what was written, and the result on those bytes.
+
+    With `again` attend once more to what was written, as attention alone does.
 
     `mask` is None, "causal" or "array", a random one; `window` makes the cache a ring. Whatever no token lies in is
     poisoned, the new tokens' rows included: NaN scales must neither be seen nor left where the codes belong.
@@ -144,6 +147,11 @@ def step(
     )
     plain = _relative(attended.astype(dtype), attended)
     yield Finding(f"{what}: relative error", _relative(result, attended), _TIMES_PLAIN * plain)
+    if again:
+        alone, _ = fused.attend(
+            codec, backend, queries, codes, scales, following, case.tokens, case.scale, seen_by, window
+        )
+        yield Finding(f"{what}, attention alone: relative error", _relative(alone, attended), _TIMES_PLAIN * plain)
 
 
 def _same_codes(what: str, codec: Codec, got: tuple[mx.array, mx.array], rows: mx.array) -> Iterator[Finding]:

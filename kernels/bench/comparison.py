@@ -1,8 +1,7 @@
 """One decode step at one shape and length, bf16 by MLX beside int4 by the fused kernels, in interleaved rounds.
 
-- `attention_us`: bf16's is `mx.fast.scaled_dot_product_attention` alone. int4's is its WHOLE step, coding and writing
-  the new token included, since one kernel does both: the stricter comparison. On NVIDIA the L2 cache is flushed before
-  each layer and the kernels' times are added up.
+- `attention_us`: bf16's is `mx.fast.scaled_dot_product_attention`, int4's `fused.attend`; the cache holds the new token
+  already. On NVIDIA the L2 cache is flushed before each layer and the kernels' times are added up.
 - `step_kernels_us` and `step_span_us`: the whole step of both, as a chain of layers with caches of their own: the
   kernels' times added up (NVIDIA only), and the span from first start to last end, or from evaluation to end by the
   wall clock. On a machine that launches kernels more slowly than its GPU runs them the span is the host's time:
@@ -19,7 +18,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from kernels.bench.cases import Case, Layer, Step, bf16_attention, bf16_step, chain, int4_step
+from kernels.bench.cases import Case, Layer, Step, bf16_attention, bf16_step, chain, int4_attention, int4_step
 from kernels.bench.clock import Clock, Figure, Timing, figure
 from kernels.bench.reading import READ_KERNEL
 
@@ -97,7 +96,7 @@ def compare(clock: Clock, case: Case, rounds: int) -> Row:
     cold = layers[:_FLUSHED_LAYERS] if flush else layers
     runs = {
         "bf16 attention": chain(case, cold, bf16_attention, query, flush=flush),
-        "int4 attention": chain(case, cold, int4_step, query, flush=flush),
+        "int4 attention": chain(case, cold, int4_attention, query, flush=flush),
         "bf16 step": chain(case, layers, bf16_step, query),
         "int4 step": chain(case, layers, int4_step, query),
     }

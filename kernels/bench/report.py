@@ -51,7 +51,7 @@ def row(found: Row, read_ceiling_gb_s: float) -> str:
     bound = ", BOUND BY THE HOST" if found.host_bound else ""
     lines = [
         f"{_heads(found.case)} at {found.case.tokens:,} tokens, chain of {found.layers} layers ({residence})",
-        _pair("attention / int4's whole step", found.attention_us),
+        _pair("attention alone", found.attention_us),
     ]
     if found.step_kernels_us is not None:
         lines.append(_pair("step, kernels", found.step_kernels_us))
@@ -67,7 +67,7 @@ def row(found: Row, read_ceiling_gb_s: float) -> str:
 def ratios(rows: Sequence[Row]) -> str:
     """Return bf16 / int4 of all cases as a table in Markdown."""
     lines = [
-        "| heads | tokens | attention / int4's whole step | step, kernels | step, span | host, build + evaluate |",
+        "| heads | tokens | attention alone | step, kernels | step, span | host, build + evaluate |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for found in rows:

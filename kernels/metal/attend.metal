@@ -1,12 +1,13 @@
 // A decode step in one launch, but for the second pass of long contexts: codes the new tokens, writes them into the
-// cache in place, rotates the queries, and attends on the codes. (Flash decoding; Dao et al. 2023.)
+// cache in place, rotates the queries, and attends on the codes. Or only the latter two. (Flash decoding; Dao et al. 2023.)
 //
 // Launch: threadgroups (nb, HK * SETS, B) of SIMDS * 32 threads. SETS threadgroups share a kv head's query vectors (a
 //   vector is one head's query of one of the L new tokens), HEADS each. The SIMD-groups of all blocks take tiles of the
 //   tokens that were there before in turns, 16 tokens each; the next tile's words are loaded into the registers that this
 //   tile has freed. With SINGLE none has a next one. The last block's last SIMD-group takes the new tokens in place of such
 //   tiles.
-//   With WHOLE nb is 1, and the result is un-rotated here; else attend_merge does that.
+//   With WHOLE nb is 1, and the result is un-rotated here; else attend_merge does that. With CODED the cache holds the new
+//   tokens already, and the position counts them: nothing is coded or written, keys and values are not looked at.
 // Inputs, all row-contiguous: queries T [B, HQ, L, D], keys, values T [B, HK, L, D], from a multiple of 4 bytes on; codes
 //   uint [2, B, HK, capacity, D/8] and scales half [2, B, HK, capacity, ceil(D/G)], whole, of which rows position ..
 //   position + L - 1 are written IN PLACE (with WINDOW modulo WINDOW: a ring, then L = 1); position int [4], of which [0]
@@ -69,8 +70,9 @@
   const int bounds = smoothings + (SMOOTH ? HK * D : 0);
   // Rows to be rotated, each by a GROUP of SIMD-groups: in the last block the new tokens' keys and values, in turns, which
   // every set of a kv head codes for itself; then the query vectors. A lane asks for the first of them before its tile.
-  const bool last = block == blocks - 1;
+  const bool last = !CODED && block == blocks - 1;
   const int new_rows = last ? 2 * L : 0;
+  const int next_tiles = (blocks * SIMDS - (CODED ? 0 : 1)) * 16;  // from a SIMD-group's tile to its next one, in tokens
   const int rows = new_rows + HEADS;
   const int part = simd % PARTS;
   int r = simd < GROUPS * PARTS ? simd / PARTS : rows;
@@ -240,12 +242,12 @@
   }
   while (fresh || first < seen) {
     const int tile = first;
-    const int next_tile = min(first + (blocks * SIMDS - 1) * 16, capacity - 16);
+    const int next_tile = min(first + next_tiles, capacity - 16);
     bool valid[2];
     #pragma unroll
     for (int i = 0; i < 2; i++) {
       const int token = tile + line + 8 * i;
-      valid[i] = fresh ? line + 8 * i < L : token < seen && (WINDOW == 0 || token != row);
+      valid[i] = fresh ? line + 8 * i < L : token < seen && (CODED || WINDOW == 0 || token != row);
     }
     float score[QUADS][4];    // of tokens line (0, 1) and line + 8 (2, 3) for two query vectors
     tile_scores<D, QUADS>(score, key_words, key_steps, query_packs, lane);
@@ -261,7 +263,7 @@
         if (L > 1 || MASKED) {
           const int query_token = (first_of_head + 4 * q + 2 * (pair & 1) + i % 2) % L;
           const int token = line + i / 2 * 8;
-          visible = visible && (!fresh || token <= query_token);
+          visible = visible && (CODED ? tile + token <= seen - L + query_token : !fresh || token <= query_token);
 #if MASKED
           visible = visible && mask[query_token * mask_shape[1] + min((fresh ? row : tile) + token, mask_shape[1] - 1)];
 #endif
@@ -313,7 +315,7 @@
     add_tile<D, QUADS>(&sum[0][0][0], value_words, value_steps, score);
     if (SINGLE) break;
     load_values<D, G>(value_words, value_steps, codes, scales, value_row + next_tile, line, pair);
-    first = fresh ? seen : first + (blocks * SIMDS - 1) * 16;
+    first = fresh ? seen : first + next_tiles;
     fresh = false;
   }
 
@@ -347,7 +349,7 @@
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
-  if (thread_id == 0 && block == 0 && set == 0 && batch == 0) next[0] = before + L;
+  if (thread_id == 0 && block == 0 && set == 0 && batch == 0) next[0] = before + (CODED ? 0 : L);
   constexpr int FOURS = HEADS * D / 4;
   #pragma unroll
   for (int turn = 0; turn < (FOURS + SIMDS * 32 - 1) / (SIMDS * 32); turn++) {

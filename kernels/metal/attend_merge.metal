@@ -36,9 +36,9 @@
   float shares[CHUNKS];
   #pragma unroll
   for (int u = 0; u < CHUNKS; u++) {
-    const float2 two = *(const device float2*)(parts + 2 * (base + min(u * 32 + lane, blocks - 1)));
-    tops[u] = two.x;
-    shares[u] = two.y;
+    const int at = 2 * (base + min(u * 32 + lane, blocks - 1));
+    tops[u] = parts[at];
+    shares[u] = parts[at + 1];
   }
   // Every SIMD-group works out all weights: that is cheaper than to wait for one that does.
   float top = tops[0];

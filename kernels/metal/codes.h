@@ -23,8 +23,8 @@ inline float code_of(float x, float inverse) { return max(min(rounded(x, inverse
 inline uint nibble_of(float code) { return as_type<uint>(code + 12582920.0f) & 15u; }
 // The squared error of a group in codes of `scale`; NaN where half cannot hold it, which is less than no other. A lane holds
 // COUNT of the group's values, LANES lanes that differ in the low bits of their number hold the group. Values are x * norm.
-// `most`: what no value's code exceeds before it is rounded, for no limit to be set where none is needed: one costs as much
-// as two products. The code of the largest value is negative.
+// `most`: what no value's code exceeds before it is rounded, but for the scale's own rounding, for no limit to be set where
+// none is needed: one costs as much as two products. The code of the largest value is negative.
 template <int COUNT, int LANES>
 inline float group_error(const thread float* x, float scale, float most, float norm) {
   const float step = scale * (1.0f / norm);

@@ -63,11 +63,12 @@ class Launch:
         end = start + L
         row, held = (start % self.window, min(end, self.window)) if self.window else (start, end)
         assert row + L <= held <= self.codes.shape[3]
-        new_codes, new_scales = reference.quantize(self.codec, self.rows)
+        new_codes, new_scales = reference.quantize(self.codec, self.rows) if L else (None, None)
         for array, new, stale in (self.codes, new_codes, STALE_CODES), (self.scales, new_scales, STALE_SCALE):
             memory = np.array(array, copy=False)
             assert memory.flags.c_contiguous
-            memory[..., row : row + L, :] = np.array(new)
+            if new is not None:
+                memory[..., row : row + L, :] = np.array(new)
             memory[..., held:, :] = stale  # whatever later steps will write
             del memory
         codes, scales = (mx.array(np.array(array[..., :held, :])) for array in (self.codes, self.scales))
@@ -87,6 +88,7 @@ class InPlaceDevice:
         self._eval = mx.eval
         monkeypatch.setattr(dispatch, "reason_against", lambda *_: "" if self.fused else "not fused here")
         monkeypatch.setattr(dispatch, "append_and_attend", self.append_and_attend)
+        monkeypatch.setattr(dispatch, "attend_again", self.attend_again)
         monkeypatch.setattr(mx, "eval", self.eval)
 
     def append_and_attend(
@@ -104,8 +106,40 @@ class InPlaceDevice:
         window: int,
     ) -> tuple[mx.array, Any]:
         """As `dispatch.append_and_attend`."""
+        return self._launch(
+            codec, queries, mx.stack([keys, values]), codes, scales, position, tokens, scale, mask, window
+        )
+
+    def attend_again(
+        self,
+        codec: Codec,
+        queries: mx.array,
+        codes: mx.array,
+        scales: mx.array,
+        position: Any,
+        tokens: int,
+        scale: float,
+        mask: mx.array | str | None,
+        window: int,
+    ) -> tuple[mx.array, Any]:
+        """As `dispatch.attend_again`."""
+        rows = mx.zeros((2, *codes.shape[1:3], 0, queries.shape[3]), queries.dtype)
+        return self._launch(codec, queries, rows, codes, scales, position, tokens, scale, mask, window)
+
+    def _launch(
+        self,
+        codec: Codec,
+        queries: mx.array,
+        rows: mx.array,
+        codes: mx.array,
+        scales: mx.array,
+        position: Any,
+        tokens: int,
+        scale: float,
+        mask: mx.array | str | None,
+        window: int,
+    ) -> tuple[mx.array, Any]:
         result = mx.full(queries.shape, float("nan"), queries.dtype)
-        rows = mx.stack([keys, values])
         launch = Launch(codec, queries, rows, codes, scales, position, scale, mask, window, result)
         self.launches.append(launch)
         if not self.late():

@@ -86,5 +86,7 @@ def test_any_history_gives_the_same_bits(fused_dispatch: Any, make: Any, monkeyp
     fused_dispatch()
     monkeypatch.setattr(Int4Cache, "step", 32)
     kernels = Kernels(monkeypatch)
+    again = dispatch.engagements["attend_again/fused"]
     Walk(kernels, random.Random(1), [Pair(make(), make())], lengths=[3]).go(60)
     assert kernels.steps > 100
+    assert dispatch.engagements["attend_again/fused"] > again + 20

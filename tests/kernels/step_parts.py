@@ -81,6 +81,14 @@ class Step:
         assert position[0].item() == self.before + self.new
         return result
 
+    def run_again(self, mask: mx.array | str | None = None, cut: Cut | None = None) -> mx.array:
+        """Attend on what `run` has left."""
+        tokens = self.before + self.new
+        buffers = (self.codes, self.scales, dispatch.start_position(tokens), tokens, self.scale)
+        result, position = fused.attend(self.codec, "metal", self.queries, *buffers, mask, self.window, cut)
+        assert position[0].item() == tokens
+        return result
+
     def right(self, mask: mx.array | str | None = None) -> mx.array:
         """The reference, in float32, on the tokens that a ring still holds."""
         first = max(0, self.before + self.new - self.window) if self.window else 0

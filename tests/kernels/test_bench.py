@@ -11,7 +11,7 @@ import pytest
 from kernels import bulk, dispatch, fused, reference
 from kernels.bench import __main__ as command
 from kernels.bench import appending, ceilings, check, report
-from kernels.bench.cases import COLD_BYTES, SHAPES, Case, bf16_attention, bf16_step, chain, int4_step
+from kernels.bench.cases import COLD_BYTES, SHAPES, Case, bf16_attention, bf16_step, chain, int4_attention, int4_step
 from kernels.bench.ceilings import Ceilings
 from kernels.bench.clock import Clock, Figure, Timing, figure
 from kernels.bench.comparison import compare, kernel_name
@@ -44,9 +44,24 @@ def plain_step(
     L = queries.shape[2]
     at = (tokens - L) % window if window else tokens - L
     codes[..., at : at + L, :], scales[..., at : at + L, :] = reference.quantize(codec, mx.stack([keys, values]))
-    seen = min(tokens, window) if window else tokens
-    result = reference.attend(codec, queries, codes[..., :seen, :], scales[..., :seen, :], scale, mask)
+    result, _ = plain_attention(codec, backend, queries, codes, scales, position, tokens, scale, mask, window)
     return result, position + L
+
+
+def plain_attention(
+    codec: Codec,
+    backend: str,
+    queries: mx.array,
+    codes: mx.array,
+    scales: mx.array,
+    position: mx.array,
+    tokens: int,
+    scale: float,
+    mask: mx.array | str | None = None,
+    window: int = 0,
+) -> tuple[mx.array, mx.array]:
+    seen = min(tokens, window) if window else tokens
+    return reference.attend(codec, queries, codes[..., :seen, :], scales[..., :seen, :], scale, mask), position
 
 
 def plain_quantize(codec: Codec, backend: str, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
@@ -62,6 +77,7 @@ def plain_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose kernels are plain operations, without a clock that sees kernels, and small."""
     monkeypatch.setattr(dispatch, "backend", lambda: "metal")
     monkeypatch.setattr(fused, "append_and_attend", plain_step)
+    monkeypatch.setattr(fused, "attend", plain_attention)
     monkeypatch.setattr(bulk, "quantize", plain_quantize)
     monkeypatch.setattr(bulk, "dequantize", plain_dequantize)
     monkeypatch.setattr("kernels.bench.clock._torch_profiler", lambda: None)
@@ -84,9 +100,9 @@ def failures(findings: Any) -> list[str]:
 
 STEPS = [
     {},
-    {"new_tokens": 4, "mask": "causal", "calibrated": True},
-    {"new_tokens": 4, "mask": "array"},
-    {"window": 48},
+    {"new_tokens": 4, "mask": "causal", "calibrated": True, "again": True},
+    {"new_tokens": 4, "mask": "array", "again": True},
+    {"window": 48, "again": True},
 ]
 
 
@@ -119,7 +135,7 @@ def test_the_checks_cover_every_head_size_shape_and_kind_of_step() -> None:
         *(f"append, D = {head_dim}" for head_dim in (64, 80, 96, 128, 192, 256)),
         *(f"step {hq},{hk},{head_dim} at 1,000" for hq, hk, head_dim in SHAPES),
         *(f"step 8,4,{head_dim} at 1,000" for head_dim in (80, 96, 192)),
-        *("dequantize", "G = 64", "4 new, causal mask", "4 new, array mask", "a ring of 480"),
+        *("dequantize", "G = 64", "4 new, causal mask", "4 new, array mask", "a ring of 480", "attention alone"),
     ):
         assert part in what
 
@@ -157,6 +173,18 @@ def broken(**change: Callable[[mx.array], mx.array]) -> Any:
 def test_a_broken_step_fails_the_check(monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str) -> None:
     monkeypatch.setattr(fused, "append_and_attend", broken(**change))
     assert any(said in line for line in failures(check.step("metal", SMALL)))
+
+
+@pytest.mark.usefixtures("plain_kernels")
+def test_a_broken_attention_fails_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    def off(*arguments: Any) -> tuple[mx.array, mx.array]:
+        result, position = plain_attention(*arguments)
+        return result * 1.01, position
+
+    monkeypatch.setattr(fused, "attend", off)
+    assert failures(check.step("metal", SMALL)) == []
+    (line,) = failures(check.step("metal", SMALL, again=True))
+    assert "attention alone: relative error" in line
 
 
 @pytest.mark.usefixtures("plain_kernels")
@@ -235,7 +263,7 @@ def test_layers_hold_codes_that_quantize_could_have_made_and_chains_depend_on_ev
     nibbles = (layers[0].codes[..., None] >> mx.arange(0, 32, 4, dtype=mx.uint32)) & 15
     assert (nibbles.min().item(), nibbles.max().item()) == (0, 15)
     assert layers[1].position[0].item() == SMALL.tokens - 1
-    for step in (bf16_attention, bf16_step, int4_step):
+    for step in (bf16_attention, bf16_step, int4_attention, int4_step):
         query = SMALL.query()
         run = chain(SMALL, layers, step, query)
         before = run()

@@ -75,19 +75,24 @@ def test_exact_rows_follow_the_expanded_ones(head_dim: int) -> None:
 
 
 @pytest.mark.usefixtures("on_metal_host", "metal_dispatch")
-@pytest.mark.parametrize("operation", ["step", "rows"])
+@pytest.mark.parametrize("operation", ["step", "attention", "rows"])
 def test_a_kernel_that_computes_wrongly_or_not_at_all_is_not_engaged(
     monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
     codec = codec_of(64, 32, 2, False)
-    module, name = (fused, "append_and_attend") if operation == "step" else (bulk, "dequantize")
+    module, name = {
+        "step": (fused, "append_and_attend"),
+        "attention": (fused, "attend"),
+        "rows": (bulk, "dequantize"),
+    }[operation]
     real = getattr(module, name)
 
     def reason() -> str:
         forget_trials()
         if operation == "rows":
             return dispatch._bulk_reason(codec, mx.float16, 2)
-        return dispatch.reason_against(codec, mx.zeros((1, 4, 1, 64), mx.float16), 2, 256, 10)
+        queries = mx.zeros((1, 4, 1, 64), mx.float16)
+        return dispatch.reason_against(codec, queries, 2, 256, 10, coded=operation == "attention")
 
     assert reason() == ""
     for factor in (1.05, float("nan")):
@@ -153,3 +158,25 @@ def test_bad_arguments_are_named_before_any_launch(change: dict[str, object], me
     with pytest.raises(ValueError, match=r"^\[append_and_attend\] expected .*" + re.escape(message)):
         dispatch.append_and_attend(codec_of(64, 32, 2, False), **(arguments | change))
     assert dispatch.engagements.total() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"queries": mx.zeros((1, 3, 1, 64))}, "query heads that 2 key/value heads share evenly, got 3"),
+        ({"scales": mx.zeros((2, 1, 2, 256, 2))}, "scales of type"),
+        ({"position": mx.zeros((1,), mx.int32)}, "a position"),
+        ({"tokens": 257}, "at most 256 rows, got 257"),
+    ],
+)
+def test_attention_alone_names_bad_arguments_too(change: dict[str, object], message: str) -> None:
+    arguments: dict[str, object] = {
+        "queries": mx.zeros((1, 4, 1, 64)),
+        "codes": mx.zeros((2, 1, 2, 256, 8), mx.uint32),
+        "scales": mx.zeros((2, 1, 2, 256, 2), mx.float16),
+        "position": dispatch.start_position(1),
+        "tokens": 1,
+        "scale": 0.1,
+    }
+    with pytest.raises(ValueError, match=r"^\[attend_again\] expected .*" + re.escape(message)):
+        dispatch.attend_again(codec_of(64, 32, 2, False), **(arguments | change))

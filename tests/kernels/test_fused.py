@@ -84,6 +84,32 @@ def test_a_ring_forgets_its_oldest_token(before: int) -> None:
 
 
 @pytest.mark.usefixtures("on_metal_host")
+@pytest.mark.parametrize("new", [1, 3])
+@pytest.mark.parametrize(
+    ("heads", "before", "window"),
+    [((12, 2, 128), 300, 0), ((4, 1, 256), 700, 0), ((4, 2, 80), 40, 0), ((4, 2, 64), 0, 0), ((4, 2, 64), 250, 96)],
+)
+def test_attention_alone_sees_what_a_step_has_left(
+    heads: tuple[int, int, int], before: int, window: int, new: int
+) -> None:
+    if window and new > 1:
+        pytest.skip("a step of a ring has one token")
+    step = Step(heads, before, new, calibrated=True, capacity=window or 1024, window=window)
+    step.run("causal" if new > 1 else None)
+    codes, scales = np.array(step.codes), np.array(step.scales)
+    tokens = before + new
+    rows = min(tokens, window) if window else tokens
+    sets = cut_for("metal", heads[0] // heads[1] * new, heads[1], heads[2], rows).sets
+    every_tile = Cut(
+        sets, 4, max(2, -(-rows // 64))
+    )  # no SIMD-group more than there are tiles: none is left for new tokens
+    for cut in (None, every_tile):
+        assert relative(step.run_again("causal" if new > 1 else None, cut), step.right()) < MOST_RELATIVE_ERROR
+    np.testing.assert_array_equal(np.array(step.codes), codes)
+    np.testing.assert_array_equal(np.array(step.scales), scales)
+
+
+@pytest.mark.usefixtures("on_metal_host")
 @pytest.mark.parametrize("new", [1, 4])
 def test_a_mask_hides_rows(new: int) -> None:
     step = Step((4, 2, 64), 300, new)
@@ -91,6 +117,7 @@ def test_a_mask_hides_rows(new: int) -> None:
     mask = (rows[None] <= 300 + mx.arange(new)[:, None]) & (rows % 3 != 1)
     assert relative(step.run(mask[None, None]), step.right(mask)) < MOST_RELATIVE_ERROR
     step.check_written()
+    assert relative(step.run_again(mask[None, None]), step.right(mask)) < MOST_RELATIVE_ERROR
 
 
 @pytest.mark.usefixtures("on_metal_host")

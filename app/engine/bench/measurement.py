@@ -122,9 +122,9 @@ class ModeRun:
         mx.synchronize()
         self.prefill_s = time.perf_counter() - begun
         self.prefill_peak_bytes = mx.get_peak_memory() - others_bytes
+        mx.reset_peak_memory()
         # Before any greedy step: a full window keeps what it took, and modes that choose other tokens part ways.
         logits = self.next_logits()
-        mx.reset_peak_memory()
         self.decode(self.effort.tokens)
         self.decode_peak_bytes = mx.get_peak_memory() - others_bytes
         return logits
