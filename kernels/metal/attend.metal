@@ -113,7 +113,7 @@
   }
   if (thread_id >= HEADS && thread_id < 4 * QUADS) query_factors[thread_id] = 0.0f;
   if (D % 64 != 0) threadgroup_barrier(mem_flags::mem_threadgroup);  // what is beyond a row stays zero
-  uint query_spots[2 * C];  // of the first query's values
+  uint query_spots[2 * C];  // where the first query's values go
   #pragma unroll
   for (int c = 0; c < 2 * C; c++) {
     query_spots[c] = query_at(packed_at<D, PARTS>(c, part, lane), 0, QUADS);
@@ -148,7 +148,7 @@
         squares += re[j] * re[j] + im[j] * im[j];
       }
       const bool alone = LANES == 32 || lane < LANES;  // of lanes that have the same values
-      const float norm = simd_sum(alone ? squares : 0.0f);
+      const float squared_norm = simd_sum(alone ? squares : 0.0f);
       float x[2 * C];
       srft_lanes<D>(re, im, x, rotation, part, lane);
       if (LAMBDA) {
@@ -167,7 +167,7 @@
       } else {
         // A query vector goes into the right-hand matrices, brought by a power of two to magnitudes below 2: its norm, which
         // the rotation keeps, bounds them. A row of zeros stays; one with NaN is NaN throughout, and so its result.
-        const uint exponent = ((as_type<uint>(norm * query_bound * query_bound) >> 23) + 128u) / 2u;
+        const uint exponent = ((as_type<uint>(squared_norm * query_bound * query_bound) >> 23) + 128u) / 2u;
         const float unit = as_type<float>((254u - exponent) << 23);
         #pragma unroll
         for (int c = 0; c < 2 * C; c++) {
@@ -287,7 +287,7 @@
           weight[q][e] *= fade[e];
         }
         #pragma unroll
-        for (int u = 0; u < (SINGLE ? 0 : H); u++) {
+        for (int u = 0; u < (SINGLE ? 0 : H); u++) {  // a first tile finds sums of zero
           #pragma unroll
           for (int n = 0; n < 4; n++) {
             sum[u][n][q].x *= fade[0];

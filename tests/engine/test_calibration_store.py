@@ -128,11 +128,6 @@ def test_the_fingerprint_follows_config_and_weights(tmp_path: Path) -> None:
 # Opening a model
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
 def opened(folder: Path, calibrations: Path, cancelled: Callable[[], bool] = never) -> tuple[OpenModel, list[float]]:
     shares: list[float] = []
     return open_model(folder, lambda _: None, Calibrating(calibrations, shares.append, cancelled)), shares

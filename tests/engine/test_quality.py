@@ -1,6 +1,5 @@
 """The measuring stick: right on known logits, equal to decoding from the int4 cache, and in the order it must show."""
 
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -18,23 +17,12 @@ from app.engine.codings import (
     Variant,
     plain_variants,
 )
-from app.engine.model_folder import OpenModel, open_model
+from app.engine.model_folder import OpenModel
 from app.engine.quality import QualityStoppedError, compared, measure
 from app.engine.quality_text import QualityText, bundled_texts, dialogues_in, windows_of
 from app.errors import NibbleError
 from tests.engine.quality_trial import EFFORT, TEXT, measured, never
-from tests.tiny_model import build_model, write_tiny_model
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def opened(folder: Path) -> OpenModel:
-    return open_model(folder, lambda _: None)
-
+from tests.tiny_model import build_model
 
 # On given logits.
 

@@ -20,17 +20,6 @@ from app.engine.quality_text import own_text
 from app.errors import NibbleError
 from app.paths import default_paths
 from tests.engine.quality_trial import TEXT, measured, never, silent
-from tests.tiny_model import write_tiny_model
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def opened(folder: Path) -> OpenModel:
-    return open_model(folder, lambda _: None)
 
 
 def test_json_holds_everything_and_csv_the_table(opened: OpenModel) -> None:

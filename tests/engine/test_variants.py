@@ -25,16 +25,6 @@ from tests.engine.quality_trial import kl_of, measured
 from tests.tiny_model import write_tiny_model
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def opened(folder: Path) -> OpenModel:
-    return open_model(folder, lambda _: None)
-
-
 @pytest.mark.parametrize(("dim", "group_size"), [(64, 32), (80, 64)])
 def test_rounding_here_is_that_of_the_format(dim: int, group_size: int) -> None:
     """Variants that the format does not offer differ from it by nothing else; a last group may be shorter."""

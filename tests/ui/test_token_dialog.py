@@ -27,7 +27,7 @@ class Opened:
 
     def settle(self) -> None:
         async def wait() -> None:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while self.token.is_busy:
                     await asyncio.sleep(0.005)
 

@@ -8,7 +8,7 @@ from app.main import Program
 from app.viewmodels.reply import ChatState
 
 
-async def until(holds, timeout_s: float = 10.0) -> None:
+async def until(holds, timeout_s: float = 60.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not holds():
             await asyncio.sleep(0.01)

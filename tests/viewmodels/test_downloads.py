@@ -39,7 +39,7 @@ class Desk:
 
     def until(self, holds) -> None:
         async def wait() -> None:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 while not holds():
                     await asyncio.sleep(0.01)
 

@@ -45,7 +45,7 @@ class Recorder:
         return [event for event in self.events if isinstance(event, kind)]
 
 
-async def until(holds, timeout_s: float = 10.0) -> None:
+async def until(holds, timeout_s: float = 60.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not holds():
             await asyncio.sleep(0.01)

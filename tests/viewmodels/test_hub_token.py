@@ -33,7 +33,7 @@ class Desk:
 
     def settle(self) -> None:
         async def wait() -> None:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 while self.token.is_busy:
                     await asyncio.sleep(0.01)
 
