@@ -16,7 +16,7 @@
 //   1 / lambda of each head's keys [HK], then the queries' factor; from the next multiple of four on each lane's constants
 //   (srft_lanes.h).
 //   Capacity is a multiple of 16: rows that hold no token are read, and given no weight.
-// Outputs: next int [4], [0] = position + L, and WHOLE ? result T [B, HQ, L, D]
+// Outputs: next int [4], [0] = position + L (CODED: position), and WHOLE ? result T [B, HQ, L, D]
 //   : sums float [B, HQ * L, nb, D], parts float [B, HQ * L, nb, 2] = maximum (in log2) and weight of each partial sum.
 // Arithmetic: products of matrices of 8 by 8 halves, summed in float (matrices.h). Keys: 16 tokens by 16 of a row's
 //   values, times the queries. Values: 16 of a row's values by 16 tokens, times the weights. A matrix has 8 columns: four

@@ -106,9 +106,9 @@ class InPlaceDevice:
         window: int,
     ) -> tuple[mx.array, Any]:
         """As `dispatch.append_and_attend`."""
-        return self._launch(
-            codec, queries, mx.stack([keys, values]), codes, scales, position, tokens, scale, mask, window
-        )
+        rows, result = mx.stack([keys, values]), _not_there(queries)
+        launch = Launch(codec, queries, rows, codes, scales, position, scale, mask, window, result)
+        return self._begun(launch, tokens)
 
     def attend_again(
         self,
@@ -122,30 +122,17 @@ class InPlaceDevice:
         mask: mx.array | str | None,
         window: int,
     ) -> tuple[mx.array, Any]:
-        """As `dispatch.attend_again`."""
-        rows = mx.zeros((2, *codes.shape[1:3], 0, queries.shape[3]), queries.dtype)
-        return self._launch(codec, queries, rows, codes, scales, position, tokens, scale, mask, window)
-
-    def _launch(
-        self,
-        codec: Codec,
-        queries: mx.array,
-        rows: mx.array,
-        codes: mx.array,
-        scales: mx.array,
-        position: Any,
-        tokens: int,
-        scale: float,
-        mask: mx.array | str | None,
-        window: int,
-    ) -> tuple[mx.array, Any]:
-        result = mx.full(queries.shape, float("nan"), queries.dtype)
+        """As `dispatch.attend_again`: a step of no rows."""
+        rows, result = mx.zeros((2, *codes.shape[1:3], 0, queries.shape[3]), queries.dtype), _not_there(queries)
         launch = Launch(codec, queries, rows, codes, scales, position, scale, mask, window, result)
+        return self._begun(launch, tokens)
+
+    def _begun(self, launch: Launch, tokens: int) -> tuple[mx.array, Any]:
         self.launches.append(launch)
         if not self.late():
             launch.run()
             assert launch.next_position == tokens
-        return result, Position(launch)
+        return launch.result, Position(launch)
 
     def turn_to(self, ours: bool, fused: bool) -> None:
         """Let our steps alone be fused, and only if `fused`."""
@@ -168,3 +155,7 @@ class InPlaceDevice:
         """Run what nothing has asked for: the latest first, unless it waits for others."""
         for launch in reversed(self.launches):
             launch.run()
+
+
+def _not_there(queries: mx.array) -> mx.array:
+    return mx.full(queries.shape, float("nan"), queries.dtype)

@@ -17,59 +17,12 @@ from kernels.bench.clock import Clock, Figure, Timing, figure
 from kernels.bench.comparison import compare, kernel_name
 from kernels.bench.reading import read_over
 from kernels.bench.tuning import Tuned, tune
-from kernels.codec import Codec
 from kernels.cuts import Cut, cut_for, possible_cuts
+from tests.kernels.plain_kernels import plain_attention, plain_dequantize, plain_quantize, plain_step
 from tests.metal_host.fixtures import require_compiler
 from tests.metal_host.stand_in import metal_host
 
 SMALL = Case(4, 2, 64, 70)
-
-
-def plain_step(
-    codec: Codec,
-    backend: str,
-    queries: mx.array,
-    keys: mx.array,
-    values: mx.array,
-    codes: mx.array,
-    scales: mx.array,
-    position: mx.array,
-    tokens: int,
-    scale: float,
-    mask: mx.array | str | None = None,
-    window: int = 0,
-    cut: Cut | None = None,
-) -> tuple[mx.array, mx.array]:
-    """The decode step in plain operations; assignment to an array's rows is seen by all who hold the array."""
-    L = queries.shape[2]
-    at = (tokens - L) % window if window else tokens - L
-    codes[..., at : at + L, :], scales[..., at : at + L, :] = reference.quantize(codec, mx.stack([keys, values]))
-    result, _ = plain_attention(codec, backend, queries, codes, scales, position, tokens, scale, mask, window)
-    return result, position + L
-
-
-def plain_attention(
-    codec: Codec,
-    backend: str,
-    queries: mx.array,
-    codes: mx.array,
-    scales: mx.array,
-    position: mx.array,
-    tokens: int,
-    scale: float,
-    mask: mx.array | str | None = None,
-    window: int = 0,
-) -> tuple[mx.array, mx.array]:
-    seen = min(tokens, window) if window else tokens
-    return reference.attend(codec, queries, codes[..., :seen, :], scales[..., :seen, :], scale, mask), position
-
-
-def plain_quantize(codec: Codec, backend: str, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-    return reference.quantize(codec, mx.stack([keys, values]))
-
-
-def plain_dequantize(codec: Codec, backend: str, codes: mx.array, scales: mx.array, dtype: mx.Dtype) -> mx.array:
-    return mx.stack(list(reference.dequantize(codec, codes, scales, dtype)))
 
 
 @pytest.fixture
