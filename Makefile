@@ -14,8 +14,9 @@ PROGRAM := $(if $(IS_MAC),dist/Nibble.app/Contents/MacOS/Nibble,dist/Nibble/Nibb
 run: $(READY)
 	$(BIN)/python -m app
 
+# A process that breaks ends the run: pytest-xdist 3.8 waits for ever for the tests of one that it has replaced.
 test: lint
-	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest --numprocesses auto --dist loadfile --max-worker-restart 0
 
 # The long versions of tests/faults/, some thousand new inputs for every fuzzer, and a day's worth of chat: hours in all;
 # see docs/reliability.md.

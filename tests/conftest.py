@@ -1,4 +1,4 @@
-"""For every test: a home folder of its own, and nothing left behind: no thread, no child process, no window."""
+"""For every test: a home folder of its own, and nothing left behind: thread, child process, window, garbage."""
 
 import gc
 import os
@@ -8,6 +8,26 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+
+def pytest_collection_finish():
+    """Have no garbage collected while a test runs.
+
+    Python collects on whatever thread makes the next object, a server's or xdist's own, and a Qt object that dies on
+    another thread than its own takes the process along, at once or some tests later.
+    """
+    gc.collect()
+    gc.freeze()  # what all tests share is not gone through again after each
+    gc.disable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol():
+    """Collect the garbage of a test once it has ended, on the main thread."""
+    try:
+        return (yield)
+    finally:
+        gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -70,8 +90,6 @@ def hub(monkeypatch):
     from tests.catalogue import small_model
     from tests.catalogue.local_hub import REPO, LocalHub, Repository
 
-    gc.collect()
-    gc.disable()  # or the hub's threads collect, and so destroy, what Qt made on this one
     hub = LocalHub()
     hub.repositories[REPO] = Repository(small_model.files())
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
@@ -80,7 +98,6 @@ def hub(monkeypatch):
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
     yield hub
     hub.close()
-    gc.enable()
 
 
 def _children() -> set[str]:
