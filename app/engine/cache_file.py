@@ -174,7 +174,8 @@ def _digest(metadata: Mapping[str, str], arrays: Mapping[str, mx.array], stop: S
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
         digest.update(json.dumps([name, str(array.dtype), array.shape]).encode())
-        data = memoryview(array.reshape(-1).view(mx.uint8))  # type: ignore[arg-type]
+        octets: Any = array.reshape(-1).view(mx.uint8)  # MLX's stubs tell of its buffers from Python 3.12 on
+        data = memoryview(octets)
         for begin in range(0, len(data), _PORTION_BYTES):
             if stop():
                 raise StoppedError
