@@ -63,7 +63,11 @@ class Program:
     def __init__(self, paths: Paths, command: Sequence[str], starter_path: Path) -> None:
         loaded = load_settings(paths.settings_file)
         self.store = Store(paths.database)
-        self.store.recover()
+        try:
+            self.store.recover()
+        except NibbleError:
+            self.store.close()
+            raise
         self.engine = EngineClient(command)
         settings = SettingsModel(loaded.settings, paths.settings_file)
         model = OpenModel(self.engine, settings, starter_path)
