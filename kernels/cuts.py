@@ -15,9 +15,10 @@ MOST_BLOCKS = 128
 TILE = 16
 """Tokens that a SIMD-group takes at a time."""
 FEW_BLOCKS = 40
-"""Partial sums that the second pass adds up with half as many SIMD-groups."""
+"""Partial sums for which eight SIMD-groups are enough in any second pass."""
 _MERGED_BLOCKS = (FEW_BLOCKS, 80, MOST_BLOCKS)
 """Numbers of partial sums that the second pass is compiled for: a few blocks more than 32 or 64 need no larger one."""
+_FEW_MERGE_SIMDS = 8
 _MOST_NEW_TOKENS = 8
 
 
@@ -27,7 +28,8 @@ class Tuning:
 
     Up to `whole_tokens` a step is one launch, of threadgroups with `whole_simds` SIMD-groups, one of which takes the
     new token. Beyond, threadgroups have `simds`, and a launch has one for each of `cores` while that leaves a
-    SIMD-group no more than `few_tiles` tiles, else as many as the cores hold at once.
+    SIMD-group no more than `few_tiles` tiles, else as many as the cores hold at once, and no more than `most_blocks`.
+    Of more than FEW_BLOCKS the second pass has `merge_simds` SIMD-groups.
     """
 
     whole_tokens: int
@@ -35,15 +37,22 @@ class Tuning:
     simds: int
     cores: int
     few_tiles: int
+    most_blocks: int
+    merge_simds: int
 
 
 TUNINGS = {
     # An H100 or H200, which have 132 cores; from scans of chosen cuts (bench/LOG.md).
-    "cuda": Tuning(whole_tokens=256, whole_simds=9, simds=8, cores=132, few_tiles=2),
+    "cuda": Tuning(
+        whole_tokens=256, whole_simds=9, simds=8, cores=132, few_tiles=2, most_blocks=MOST_BLOCKS, merge_simds=16
+    ),
     # Not measured. `python -m kernels.bench --tune` on a Mac says better. Four SIMD-groups are what MLX's own vector
-    # attention has; `cores` is a guess.
-    "metal": Tuning(whole_tokens=256, whole_simds=9, simds=4, cores=128, few_tiles=2),
+    # attention has; `cores` is a guess. No threadgroup has more than APPLE_THREADS threads.
+    "metal": Tuning(whole_tokens=256, whole_simds=9, simds=4, cores=128, few_tiles=2, most_blocks=80, merge_simds=8),
 }
+APPLE_THREADS = 384
+"""Threads that an Apple GPU lets a threadgroup have whatever registers they take (M1 and M2; metal-benchmarks, "Max
+Threads"); where a kernel takes fewer it is up to 1,024. MLX raises for a launch of more than a GPU lets it have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,10 @@ class Cut:
     def merged_blocks(self) -> int:
         """How many partial sums the second pass is compiled for."""
         return next(most for most in _MERGED_BLOCKS if self.blocks <= most)
+
+    def merge_simds(self, backend: str) -> int:
+        """Return how many SIMD-groups the second pass has."""
+        return _FEW_MERGE_SIMDS if self.blocks <= FEW_BLOCKS else TUNINGS[backend].merge_simds
 
     def at(self, tokens: int) -> "Cut":
         """Return the cut as it is to be launched at a length. The new tokens are a tile of their own."""
@@ -109,17 +122,22 @@ def cut_for(backend: str, vectors: int, kv_heads: int, head_dim: int, tokens: in
     fitting = ([n for n in choices if kv_heads * n * (blocks - blocks // 32) <= groups] for blocks in fewest)
     sets = max(next(filter(None, fitting), choices[:1]))
     if tiles <= tuning.few_tiles * simds * (groups // (kv_heads * sets)):
-        return Cut(sets, simds, max(2, min(wanted, groups // (kv_heads * sets), MOST_BLOCKS))).at(tokens)
+        return Cut(sets, simds, max(2, min(wanted, groups // (kv_heads * sets), tuning.most_blocks))).at(tokens)
     groups = tuning.cores * Cut(sets, simds, MOST_BLOCKS).resident(vectors, head_dim)
-    blocks = max(2, min(wanted, groups // (kv_heads * sets), MOST_BLOCKS))
+    blocks = max(2, min(wanted, groups // (kv_heads * sets), tuning.most_blocks))
     # A few more than 32 or 64 only make the second pass longer.
     return Cut(sets, simds, next((most for most in (32, 64) if most < blocks <= most + most // 16), blocks)).at(tokens)
 
 
-def kinds_of_cut(backend: str, vectors: int, kv_heads: int, head_dim: int) -> list[Cut]:
-    """Return one cut of every kind that `cut_for` gives over all lengths: each is compiled apart."""
+def kinds_of_cut(backend: str, vectors: int, kv_heads: int, head_dim: int, window: int = 0) -> list[Cut]:
+    """Return one cut of every kind that `cut_for` gives over all lengths: each is compiled apart.
+
+    With `window` over those of a ring, which holds no more tokens.
+    """
     # A cut changes where a tile is begun, and beyond 32,768 tokens no more.
     lengths = [*range(1, 8210, 16), *range(8193, 33025, 256)]
+    if window:
+        lengths = [*(tokens for tokens in lengths if tokens < window), window]
     return list(dict.fromkeys(cut_for(backend, vectors, kv_heads, head_dim, tokens).kind for tokens in lengths))
 
 

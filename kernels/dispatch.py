@@ -177,7 +177,7 @@ def reason_against(
         shape = (codec.group_size, codec.mu is not None, codec.lam is not None, codec.smooth is not None)
         # One new token at a time is what a reply is made of: no length of it may fail in the middle.
         at = tokens if queries.shape[2] > 1 else 0
-        reason = _step_reason(where, tuple(queries.shape[1:]), kv_heads, *shape, queries.dtype, window > 0, coded, at)
+        reason = _step_reason(where, tuple(queries.shape[1:]), kv_heads, *shape, queries.dtype, window, coded, at)
     if reason:
         _say(reason)
     return reason
@@ -193,16 +193,16 @@ def _step_reason(
     scaled: bool,
     smoothed: bool,
     dtype: mx.Dtype,
-    ring: bool,
+    window: int,
     coded: bool,
     tokens: int,
 ) -> str:
     """Try the cut at `tokens`, or those of all lengths for 0; return what is wrong, or ""."""
     Hq, L, D = queries
-    vectors = Hq // Hk * L
-    kinds = [cuts.cut_for(where, vectors, Hk, D, tokens).kind] if tokens else cuts.kinds_of_cut(where, vectors, Hk, D)
+    heads = (where, Hq // Hk * L, Hk, D)
+    kinds = [cuts.cut_for(*heads, tokens).kind] if tokens else cuts.kinds_of_cut(*heads, window)
     shape = (D, group_size, centred, scaled, smoothed, Hq, Hk, L)
-    return next(filter(None, (_trial(where, *shape, dtype, ring, coded, kind) for kind in kinds)), "")
+    return next(filter(None, (_trial(where, *shape, dtype, window, coded, kind) for kind in kinds)), "")
 
 
 @functools.cache
@@ -222,7 +222,7 @@ def _trial(
     Hk: int,
     L: int,
     dtype: mx.Dtype,
-    ring: bool,
+    window: int,
     coded: bool,
     cut: cuts.Cut,
 ) -> str:
@@ -230,7 +230,8 @@ def _trial(
 
     A kernel that a driver's compiler refuses, or that computes something else there, must cost speed and not the reply.
     """
-    before, capacity = 300, 512
+    capacity = 512
+    before = min(300, (window or capacity) - L)
     tokens, scale = before + L, head_dim**-0.5
     codec = _trial_codec(head_dim, group_size, centred, scaled, smoothed, Hk)
     rows = mx.random.normal((2, 1, Hk, capacity, head_dim), key=mx.random.key(1)).astype(dtype)
@@ -240,7 +241,6 @@ def _trial(
         codes, scales = reference.quantize(codec, rows)
         right = (codes[..., :tokens, :], scales[..., :tokens, :])
         exact = reference.attend(codec, queries, *right, scale, "causal" if L > 1 else None)
-        window = capacity if ring else 0
         if coded:
             mx.eval(codes, scales)
             position = start_position(tokens)

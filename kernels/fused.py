@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 
 from kernels.codec import Codec
-from kernels.cuts import FEW_BLOCKS, Cut, cut_for
+from kernels.cuts import Cut, cut_for
 from kernels.lanes import HEAD_SIZES
 from kernels.reference import MAX_QUERIES
 from kernels.rotation import RotationKind
@@ -22,7 +22,6 @@ memory that it shares with the host, where every threadgroup would wait some 4 u
 _TILE_ROWS = 32
 _MOST_WORDS = 2**31
 """Words of codes in a layer's cache; the kernel counts them in 32 bits."""
-_MERGE_SIMDS = 8
 _ATTEND_HEADERS = ("numbers.h", "codes.h", "words.h", "matrices.h", "srft_lanes.h", "tiles.h", "new_rows.h", "sums.h")
 _MERGE_HEADERS = ("neighbours.h", "srft_lanes.h")
 _INPUTS = ("queries", "keys", "values", "codes", "scales", "position", "table")
@@ -201,7 +200,7 @@ def _step(
         threads,
         [result, next_position] if cut.whole else [*partial, next_position],
     )
-    simds = _MERGE_SIMDS if cut.blocks <= FEW_BLOCKS else 2 * _MERGE_SIMDS
+    simds = cut.merge_simds(backend)
     merge = launch(
         Source(
             "nibble_attend_merge",

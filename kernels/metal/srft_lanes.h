@@ -208,8 +208,13 @@ inline void srft_lanes(const thread float* x_re, const thread float* x_im, threa
     // Result R - j, of which 1 and 3 are each other's.
     const bool crossed = R == 4 && (j & 1) != 0;
     const int other = PARTS == 1 ? (R - j) % R : c;
-    other_re[c] = simd_shuffle(PARTS == 2 && crossed ? re[C - 1 - c] : re[other], from);
-    other_im[c] = simd_shuffle(PARTS == 2 && crossed ? im[C - 1 - c] : im[other], from);
+    // Values to choose from, not places: an array with an index that is chosen when it runs leaves the registers.
+    const float own_re = re[other];
+    const float own_im = im[other];
+    const float crossed_re = re[C - 1 - c];
+    const float crossed_im = im[C - 1 - c];
+    other_re[c] = simd_shuffle(PARTS == 2 && crossed ? crossed_re : own_re, from);
+    other_im[c] = simd_shuffle(PARTS == 2 && crossed ? crossed_im : own_im, from);
   }
   const float root = rsqrt((float)D);
   const float half_root2 = rsqrt(2.0f * (float)D);  // sqrt 2 / 2 / sqrt D

@@ -7,6 +7,7 @@ import pytest
 
 from kernels import bulk, dispatch, fused, reference
 from kernels.codec import Codec
+from kernels.cuts import Cut, cut_for, kinds_of_cut
 from kernels.rotation import Rotation, RotationKind
 from tests.kernels.step_parts import codec_of, relative
 from tests.metal_host.fixtures import require_compiler
@@ -45,6 +46,25 @@ def test_dispatch_engages_what_it_has_tried() -> None:
     size_112 = codec_of(112, 32, 2, False)
     assert "head size 112" in dispatch.reason_against(size_112, mx.zeros((1, 4, 1, 112)), 2, 256, 10)
     assert "float32" in dispatch.reason_against(codec, mx.zeros((1, 4, 1, 64)), 2, 256, 10)
+
+
+@pytest.mark.usefixtures("on_metal_host", "metal_dispatch")
+@pytest.mark.parametrize("window", [20, 400])
+def test_a_ring_is_tried_as_the_kernels_that_it_needs(monkeypatch: pytest.MonkeyPatch, window: int) -> None:
+    """None is compiled in the middle of a reply, and none that only longer contexts ask for."""
+    tried = []
+    real = fused.append_and_attend
+
+    def noted(*arguments: object, window: int, cut: Cut) -> object:
+        tried.append((window, cut))
+        return real(*arguments, window=window, cut=cut)
+
+    monkeypatch.setattr(fused, "append_and_attend", noted)
+    queries = mx.zeros((1, 4, 1, 64), mx.bfloat16)
+    assert dispatch.reason_against(codec_of(64, 32, 2, True), queries, 2, 512, 10, window=window) == ""
+    needed = {cut_for("metal", 2, 2, 64, tokens).kind for tokens in range(1, window + 1)}
+    assert {cut for _, cut in tried} == needed < set(kinds_of_cut("metal", 2, 2, 64))
+    assert {ring for ring, _ in tried} == {window}
 
 
 @pytest.mark.usefixtures("on_metal_host", "metal_dispatch")

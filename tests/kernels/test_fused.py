@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kernels import fused
-from kernels.cuts import TILE, Cut, cut_for, fits, kinds_of_cut
+from kernels.cuts import APPLE_THREADS, THREADGROUP_BYTES, TILE, Cut, cut_for, fits, kinds_of_cut
 from kernels.lanes import HEAD_SIZES
 from tests.kernels.step_parts import MOST_RELATIVE_ERROR, Step, relative
 from tests.metal_host.fixtures import require_compiler
@@ -198,7 +198,8 @@ def test_every_kind_of_cut_fits_an_apple_gpu_and_computes_the_same(on_metal_host
     results = [Step(heads, 299, capacity=512).run(cut=kind) for kind in kinds]
     for result in results[1:]:
         assert relative(result, results[0]) < MOST_RELATIVE_ERROR
-    assert max(launch.threadgroup_bytes for launch in on_metal_host.launches) <= 32768
+    assert max(launch.threadgroup_bytes for launch in on_metal_host.launches) <= THREADGROUP_BYTES
+    assert max(launch.threads for launch in on_metal_host.launches) <= APPLE_THREADS
 
 
 @pytest.mark.parametrize("backend", ["cuda", "metal"])

@@ -1,6 +1,7 @@
 """Runs one launch of a compiled kernel and says what it did."""
 
 import ctypes
+import math
 import re
 import shutil
 import subprocess
@@ -44,10 +45,11 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What one launch did. `traffic` is by the buffer's name in the kernel, and empty in the fast build."""
+    """What one launch did, of threadgroups of so many threads; `traffic` by buffer, empty in the fast build."""
 
     kernel: str
     traffic: dict[str, Traffic]
+    threads: int
     threadgroup_bytes: int
     barriers: int
     simd_operations: int
@@ -127,7 +129,13 @@ def run(
         if b.read or b.written
     }
     return Launch(
-        kernel.name, traffic, launch.threadgroup_bytes, launch.barriers, launch.simd_operations, launch.switches
+        kernel.name,
+        traffic,
+        math.prod(size),
+        launch.threadgroup_bytes,
+        launch.barriers,
+        launch.simd_operations,
+        launch.switches,
     )
 
 
