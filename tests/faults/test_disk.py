@@ -60,7 +60,7 @@ def message(driver) -> str:
 
 def test_a_database_that_another_program_holds_is_written_once_it_lets_go(driver):
     store = driver.program.store
-    driver.say("Hello [tokens 60] [token-ms 5]")
+    driver.say("Hello [tokens 200] [token-ms 10]")
     driver.until(lambda: driver.session.state is ChatState.DECODING)
     other = sqlite3.connect(default_paths().database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -68,7 +68,7 @@ def test_a_database_that_another_program_holds_is_written_once_it_lets_go(driver
     driver.until(lambda: driver.find("notice_bar").isVisible())
     assert "locked" in message(driver)
     shown = driver.session.messages[1]
-    assert len(shown.message.text.split()) == 60, "the reply goes on"
+    assert len(shown.message.text.split()) == 200, "the reply goes on"
     driver.say("Next")
     assert driver.window.composer.edit.toPlainText() == "Next", "what cannot be kept is not asked, nor lost"
     conversation_id = driver.session.conversation.id

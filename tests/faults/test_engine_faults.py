@@ -166,7 +166,7 @@ def test_an_engine_that_slept_in_the_middle_of_a_reply_goes_on(loop, driver_of):
     """A laptop that sleeps stops every process: for the window, time passes in which nothing is said."""
     driver = driver_of("shutdown", "exit_0")
     driver.until_idle()
-    driver.say("Hello [tokens 60] [token-ms 10]")
+    driver.say("Hello [tokens 200] [token-ms 10]")
     driver.until(lambda: driver.session.state is ChatState.DECODING)
     process = driver.program.engine._child._process
     os.kill(process.processId(), signal.SIGSTOP)
@@ -176,7 +176,7 @@ def test_an_engine_that_slept_in_the_middle_of_a_reply_goes_on(loop, driver_of):
     driver.until_idle()
     assert not driver.find("notice_bar").isVisible(), "the notice goes with its cause"
     text, state = stored(driver)[1]
-    assert (len(text.split()), state) == (60, MessageState.COMPLETE)
+    assert (len(text.split()), state) == (200, MessageState.COMPLETE)
     figures = driver.session.messages[1].figures
     assert figures is not None
     assert figures.elapsed_s > SILENCE_S

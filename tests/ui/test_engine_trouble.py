@@ -51,7 +51,7 @@ def use_everything(driver, stored: int) -> None:
 
 
 def test_while_the_engine_is_slow_everything_else_goes_on(driver, stored, tmp_path):
-    driver.say("word " * 400 + "[prefill-ms 40] [tokens 4]")
+    driver.say("word " * 400 + "[prefill-ms 400] [tokens 4]")
     mine = driver.session.conversation.id
     driver.until(lambda: driver.session.state is ChatState.PREFILL)
     use_everything(driver, stored)
@@ -60,7 +60,7 @@ def test_while_the_engine_is_slow_everything_else_goes_on(driver, stored, tmp_pa
     assert driver.session.state is ChatState.PREFILL, "all this took less time than the prompt"
     driver.session.stop()
     driver.until_idle()
-    slow = tmp_path / "huge [load-ms 600]"
+    slow = tmp_path / "huge [load-ms 2000]"
     slow.mkdir()
     driver.session.load_model(str(slow))
     use_everything(driver, stored)

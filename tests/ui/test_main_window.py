@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -82,8 +83,8 @@ def test_the_cache_mode_is_switched_in_the_chat(driver):
 
 
 def test_prefill_progress_is_shown_and_stopped(driver):
-    driver.say("word " * 200 + "[prefill-ms 30]")
-    driver.until(lambda: "Reading 8 of" in driver.window.composer.status_text)
+    driver.say("word " * 1200 + "[prefill-ms 100]")
+    driver.until(lambda: re.match(r"Reading [1-9]\d* of 1,20\d", driver.window.composer.status_text))
     driver.click("send")
     driver.until_idle()
     assert driver.session.messages[-1].state is MessageState.CANCELLED

@@ -9,6 +9,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QCheckBox, QDialog, QDoubleSpinBox, QLabel, QPushButton
 
 from app.chat.options import CacheMode
+from app.viewmodels.reply import ChatState
 from tests.ui import accessibility
 from tests.ui.window_driver import Driver
 
@@ -51,7 +52,7 @@ def test_a_reply_that_fills_the_budget_is_kept_and_goes_on_in_int4(small):
     assert "memory budget reached" in view.status_text
     assert not small.window.notice.isVisible()
     small.click("memory_int4")
-    small.until(lambda: small.session.state.name == "DECODING")
+    small.until(lambda: small.session.state is not ChatState.PREFILL)
     assert note(small) == ""
     small.until_idle()
     assert small.session.options.cache_mode is CacheMode.INT4

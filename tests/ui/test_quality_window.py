@@ -227,12 +227,12 @@ def test_the_row_in_use_is_that_of_the_chats_group_size(driver):
 
 
 def test_a_message_waits_while_quality_is_measured_and_closing_lets_it_through(driver, tmp_path):
-    load(driver, tmp_path / "slow [measure-ms 40]")
+    load(driver, tmp_path / "slow [measure-ms 200]")
     parts = open_quality(driver)
     parts.button.click()
     driver.until(lambda: parts.label("quality_step").startswith("Window"))
     driver.say("Hello [tokens 5]")
-    driver.until(lambda: parts.label("quality_remaining").startswith("2"))
+    driver.until(lambda: parts.label("quality_remaining")[:1] in set("123456789"))
     assert driver.session.state is ChatState.PREFILL
     parts.window.close()
     driver.until_idle()

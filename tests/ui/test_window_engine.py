@@ -120,7 +120,7 @@ def test_another_notice_outlives_the_opening_of_a_model(driver):
 
 
 def test_opening_a_model_is_stopped_without_alarm(driver, tmp_path):
-    folder = tmp_path / "slow [load-ms 300]"
+    folder = tmp_path / "slow [load-ms 2000]"
     folder.mkdir()
     driver.session.load_model(str(folder))
     driver.until(lambda: "Reading" in driver.window.composer.status_text)
