@@ -15,6 +15,7 @@ import mlx.core as mx
 from kernels import bulk, cuts, fused, reference
 from kernels.codec import Codec
 from kernels.layout import SCALE_DTYPE
+from kernels.memory import is_want_of_memory
 from kernels.rotation import Rotation, RotationKind
 
 _log = logging.getLogger(__name__)
@@ -302,6 +303,8 @@ def _verdict(error: Callable[[], float], what: str) -> str:
     try:
         found = error()
     except (RuntimeError, ValueError) as failure:
+        if is_want_of_memory(failure):
+            raise  # that says nothing about the kernel, and the verdict is kept
         _log.warning("the fused %s does not run here: %s", what, failure)
         return "the fused kernel does not run on this GPU"
     if not found < _MOST_RELATIVE_ERROR:  # so that NaN does not pass

@@ -7,7 +7,13 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
+
+
+def pytest_configure():
+    """Compute on the CPU, on a Mac as well: `make kernels-check` is the GPU's test."""
+    mx.set_default_device(mx.Device(mx.cpu))
 
 
 def pytest_collection_finish():

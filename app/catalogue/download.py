@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,10 @@ from app.paths import move_aside
 
 RESERVE_BYTES = 1_000_000_000
 """What is left free on the disk, so that the system goes on working."""
+_IS_MAC = sys.platform == "darwin"
+_FREE = "free (Finder adds what macOS would have to clear away first)" if _IS_MAC else "free"
+_SET_HF_HOME = "say launchctl setenv HF_HOME FOLDER, of a folder" if _IS_MAC else "set HF_HOME to a folder"
+"""Apps do not see what a shell's settings say."""
 REPORT_INTERVAL_S = 0.25
 _READ_BYTES = 1 << 20
 
@@ -181,8 +186,8 @@ def _check_room(wanted: int) -> None:
         short = wanted + RESERVE_BYTES - free
         raise DownloadError(
             FailureKind.DISK,
-            f"The disk is too full: {_gb(wanted)} are wanted and {_gb(free)} are free.",
-            f"Make {_gb(short)} more room, or set HF_HOME to a folder on another disk and start Nibble again.",
+            f"The disk is too full: {_gb(wanted)} are wanted and {_gb(free)} are {_FREE}.",
+            f"Make {_gb(short)} more room, or {_SET_HF_HOME} on another disk and start Nibble again.",
         )
 
 

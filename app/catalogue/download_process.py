@@ -13,6 +13,7 @@ import traceback
 from types import FrameType
 from typing import BinaryIO
 
+from app.awake import stay_awake
 from app.catalogue.download_protocol import Event, Failed, FailureKind, Fetch, Finished, decode_fetch, encode
 from app.catalogue.token_protocol import is_token
 from app.chat.lines import ProtocolError
@@ -39,6 +40,7 @@ def serve() -> int:
         try:
             signal.signal(signal.SIGTERM, _stop)
             line = _first_line()
+            stay_awake("Nibble downloads a model", mac_too=True)
             threading.Thread(
                 target=_stop_at_end_of_stdin, args=(threading.get_ident(),), name="download-stdin", daemon=True
             ).start()

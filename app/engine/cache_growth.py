@@ -66,8 +66,9 @@ def usable_memory() -> tuple[int, str]:
 
     The one budget of the program: the outlook, the catalogue and the check before a model is opened all take it.
     """
-    if mx.metal.is_available():
-        size = int(mx.device_info().get("max_recommended_working_set_size", 0))
+    if mx.metal.is_available() and mx.device_count(mx.gpu):
+        # The GPU's, whichever device is the default: graphs are built for the CPU where only shapes are asked for.
+        size = int(mx.device_info(mx.gpu).get("max_recommended_working_set_size", 0))
         if size:
             return size, "the working set that Metal recommends for this GPU"
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -34,8 +34,8 @@ from app.engine.machine import machine_facts
 from app.errors import OverridableError
 from kernels import dispatch
 
-FUSED_HEAD_SIZES = (64, 80, 128)
-"""Head sizes for which MLX 0.32 has a fused attention kernel for more than 8 queries on Metal."""
+FUSED_HEAD_SIZES = (64, 72, 80, 96, 128)
+"""Head sizes for which MLX 0.32.4 takes a fused attention kernel for more than 8 queries on Metal (`use_fallback`)."""
 _HEAD_KEYS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 
 

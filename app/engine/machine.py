@@ -58,5 +58,8 @@ def _machine_name() -> str:
 
 def _os_name() -> str:
     if sys.platform == "darwin":
-        return f"macOS {platform.mac_ver()[0]}"
+        # Python's own answer is 16 on macOS 26 where the program was built with an older SDK (cpython issue 135675).
+        asked = ["/usr/bin/sw_vers", "-productVersion"]
+        found = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+        return f"macOS {found or platform.mac_ver()[0]}"
     return f"{platform.system()} {platform.release()}"

@@ -46,6 +46,7 @@ from app.engine.protocol import (
 from app.engine.quality import QualityStoppedError, measure_deployed
 from app.engine.quality_text import text_of
 from app.errors import NibbleError
+from kernels.memory import is_want_of_memory
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +89,8 @@ class MlxEngine:
         before = self._open.facts.path if self._open is not None else None
         self._drop_model()
         try:
-            self._adopt(open_model(path, opening.step, opening.calibrating(self._calibrations)))
+            with _memory_for(f"open {model_name(path)}", "Choose a smaller model, or close other programs."):
+                self._adopt(open_model(path, opening.step, opening.calibrating(self._calibrations)))
         except Exception:
             if before is not None:
                 again = _Opening(request.request_id, lambda _: None, lambda: True)
@@ -246,7 +248,7 @@ def _memory_for(what: str, hint: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "alloc" not in str(error).lower():
+        if not is_want_of_memory(error):
             raise
         raise NibbleError(f"There is not enough memory to {what}.", hint) from error
 

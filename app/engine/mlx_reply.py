@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.generate import generate_step, wired_limit
+from mlx_lm.generate import generate_step, generation_stream, wired_limit
 from mlx_lm.sample_utils import make_sampler
 
 from app.chat.figures import CacheFigures, ReplyFigures
@@ -73,7 +73,7 @@ class MlxReply:
         mx.random.seed(self.seed)
         self.cache.tokens = self.prompt[: self.reused]
         try:
-            with wired_limit(self.opened.model):
+            with wired_limit(self.opened.model, [generation_stream]):
                 self._decode()
         except _CancelledError:
             self.finish_reason = "cancelled"
@@ -118,9 +118,11 @@ class MlxReply:
             if len(self.token_ids) < self.most_tokens and self._is_full():
                 self.finish_reason = "memory"
                 break
-        steps.close()
-        # The step that was begun ahead must be over before its cache is trimmed, saved or dropped.
+        # The step that was begun ahead must be over before its cache is trimmed, saved or dropped, and before its
+        # arrays are let go: on Metal their memory could be another's while the GPU still writes there.
         mx.eval([c.state for c in self.cache.caches])
+        mx.synchronize(generation_stream)
+        steps.close()
         detokenizer.finalize()
         self._say(detokenizer.last_segment, ())
 

@@ -30,6 +30,7 @@ from app.engine.prompt import template_fault
 from app.errors import NibbleError
 from app.resources import calibration_text_path
 from kernels import dispatch
+from kernels.memory import is_want_of_memory
 from kernels.reference import MAX_QUERIES
 
 _log = logging.getLogger(__name__)
@@ -156,7 +157,7 @@ def _why_not_loaded(path: Path, architecture: str, error: Exception) -> NibbleEr
                 "Files of two models may be mixed: fetch this model again.",
             )
     if isinstance(error, RuntimeError | OSError):
-        if "alloc" in text.lower():
+        if is_want_of_memory(error):
             return NibbleError(f"There is not enough memory to open {path.name}.", "Choose a smaller model.")
         return NibbleError(
             f"The weights in {path} cannot be read: {short(error)}",
@@ -277,6 +278,8 @@ def _warm_up(model: Any, plan: CachePlan, calibration: Calibration) -> CachePlan
             for tokens in _FIRST_TOKENS:
                 mx.eval(model(mx.zeros((1, tokens), mx.int32), cache=caches))
     except Exception as error:
+        if is_want_of_memory(error):
+            raise
         _log.warning("int4 failed while warming up", exc_info=True)
         return CachePlan(tuple(r or f"its first tokens failed in int4 ({short(error)})" for r in plan.reasons))
     finally:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from app.awake import stay_awake
 from app.children import claimed_stdout
 from app.engine.budget import OverBudgetError
 from app.engine.command import EngineKind
@@ -70,6 +71,7 @@ def _factory(kind: EngineKind) -> Callable[[], Engine]:
 
     paths = default_paths()
     start_logging(paths, "engine")
+    stay_awake("Nibble reads and writes")
     return lambda: MlxEngine(paths.calibrations)
 
 

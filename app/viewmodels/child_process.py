@@ -1,6 +1,7 @@
 """A child of the window, as Qt runs it: lines go in and out, it is ended in order, and its death has a reason."""
 
 import asyncio
+import signal
 from collections.abc import Sequence
 
 from PySide6.QtCore import QObject, QProcess, QTimer, Signal
@@ -14,7 +15,14 @@ MOST_LINE_BYTES = 32 * 1024**2
 """No line is so long: that of a reply of 128k tokens takes some 2 MB."""
 QUIT_GRACE_S = 3.0
 TERMINATE_GRACE_S = 2.0
-_SIGNALS = {4: "illegal instruction", 6: "aborted", 9: "killed, often for want of memory", 11: "segmentation fault"}
+_SIGNALS: dict[int, str] = {
+    signal.SIGILL: "illegal instruction",
+    signal.SIGTRAP: "trap",
+    signal.SIGABRT: "aborted",
+    signal.SIGBUS: "bus error",
+    signal.SIGKILL: "killed, often for want of memory",
+    signal.SIGSEGV: "segmentation fault",
+}
 
 
 class ChildProcess(QObject):

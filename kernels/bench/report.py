@@ -23,7 +23,7 @@ def machine(backend: str) -> dict[str, Any]:
     return {
         "backend": backend,
         "device": {fact: device[fact] for fact in facts if fact in device},
-        "os": f"{platform.system()} {platform.mac_ver()[0] or platform.release()}",
+        "os": f"macOS {mac}" if (mac := platform.mac_ver()[0]) else f"{platform.system()} {platform.release()}",
         "versions": {
             name: found for name in ("mlx", "mlx-cuda-12", "mlx-cuda-13", "torch") if (found := _version(name))
         }

@@ -82,9 +82,11 @@ def test_states_are_counted_once_and_lists_are_opened() -> None:
 
 def test_memory_is_metals_working_set_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_growth.mx.metal, "is_available", lambda: True)
-    monkeypatch.setattr(cache_growth.mx, "device_info", lambda: {"max_recommended_working_set_size": 12_000})
+    monkeypatch.setattr(cache_growth.mx, "device_count", lambda _: 1)
+    infos = {mx.gpu: {"max_recommended_working_set_size": 12_000}, None: {"device_name": "the CPU, as the default"}}
+    monkeypatch.setattr(cache_growth.mx, "device_info", lambda device=None: infos[device])
     assert usable_memory() == (12_000, "the working set that Metal recommends for this GPU")
-    monkeypatch.setattr(cache_growth.mx, "device_info", dict)
+    infos[mx.gpu] = {}
     size, source = usable_memory()
     assert source == "three quarters of this machine's physical memory"
     assert size == machine_facts().memory_bytes * 3 // 4

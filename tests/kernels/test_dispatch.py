@@ -130,6 +130,15 @@ def test_a_kernel_that_computes_wrongly_or_not_at_all_is_not_engaged(
     monkeypatch.setattr(module, name, refuse)
     assert reason() == "the fused kernel does not run on this GPU"
 
+    def starve(*_: object, **__: object) -> mx.array:
+        raise RuntimeError("[METAL] Command buffer execution failed: Insufficient Memory (00000008)")
+
+    monkeypatch.setattr(module, name, starve)
+    with pytest.raises(RuntimeError, match="Insufficient Memory"):
+        reason()
+    monkeypatch.setattr(module, name, real)
+    assert operation == "rows" or reason() == "", "memory that did not suffice says nothing about the kernel"
+
 
 @pytest.mark.usefixtures("on_metal_host", "metal_dispatch")
 def test_a_kernel_that_writes_wrong_codes_is_not_engaged(monkeypatch: pytest.MonkeyPatch) -> None:
