@@ -67,7 +67,6 @@ class FindBar(QFrame):
     def show_count(self, text: str, *, can_move: bool) -> None:
         """Say which place of how many is shown."""
         self._count.setText(text)
-        self._count.setAccessibleName(text)
         self._previous.setEnabled(can_move)
         self._next.setEnabled(can_move)
 

@@ -76,12 +76,30 @@ def figure_font(font: QFont) -> QFont:
 
 
 class TextLabel(QLabel):
-    """Shows a text as it is: names and messages may come from a model's folder, and Qt would read some as HTML."""
+    """Shows a text as it is: names and messages may come from a model's folder, and Qt would read some as HTML.
+
+    VoiceOver reads a label's accessible name in place of its text; so a label that was given a name says both.
+    """
 
     def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._name = ""
         self.setTextFormat(Qt.TextFormat.PlainText)
         self.setText(text)
+
+    def setText(self, text: str, /) -> None:
+        """Show a text, and say it."""
+        super().setText(text)
+        self._say()
+
+    def setAccessibleName(self, name: str, /) -> None:
+        """Say `name` before the text; "" says the text alone."""
+        self._name = name
+        self._say()
+
+    def _say(self) -> None:
+        is_both = self._name and self.text().strip()
+        super().setAccessibleName(f"{self._name}: {self.text()}" if is_both else self._name)
 
 
 class SubtleLabel(TextLabel):
