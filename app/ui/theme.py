@@ -12,6 +12,9 @@ GAP = 8
 WIDE = 16
 """Spacing in device-independent pixels: within a group, between items, around sections."""
 
+LEAST_CONTRAST = 3.0
+"""WCAG's for signs and large text. macOS has white on its blue, which is 4."""
+
 
 def mix(first: QColor, second: QColor, share: float) -> QColor:
     """Return `first` with `share` (0..1) of `second` stirred in; opaque."""
@@ -32,6 +35,22 @@ def is_dark(palette: QPalette) -> bool:
 def accent(palette: QPalette) -> QColor:
     """Return the person's accent colour."""
     return palette.color(QPalette.ColorRole.Accent)
+
+
+def ink_on(fill: QColor) -> QColor:
+    """Return the colour of signs and texts on `fill`: white where it can be told from it, else black.
+
+    The palette's HighlightedText is meant for another colour than the accent: on a light Mac it is black.
+    """
+    contrast_of_white = 1.05 / (_luminance(fill) + 0.05)
+    return QColor(Qt.GlobalColor.white if contrast_of_white >= LEAST_CONTRAST else Qt.GlobalColor.black)
+
+
+def _luminance(colour: QColor) -> float:
+    """Return WCAG's relative luminance."""
+    parts = (colour.redF(), colour.greenF(), colour.blueF())
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def subtle(palette: QPalette) -> QColor:
