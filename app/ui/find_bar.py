@@ -39,6 +39,7 @@ class FindBar(QFrame):
         self.edit.setAccessibleName("Find in this chat")
         self.edit.setPlaceholderText("Find in this chat")
         self.edit.setFrame(False)
+        self.edit.setAttribute(Qt.WidgetAttribute.WA_MacShowFocusRect, False)
         self.edit.textChanged.connect(self.searched)
         self.edit.moved.connect(self.moved)
         self._count = SubtleLabel(factor=0.92)
