@@ -9,7 +9,7 @@ IS_MAC := $(filter Darwin,$(shell uname -s))
 PROGRAM := $(if $(IS_MAC),dist/Nibble.app/Contents/MacOS/Nibble,dist/Nibble/Nibble)
 
 .PHONY: run test soak lint format screenshots bundle bundle-test dmg certificate notarize release-notes release kernels-check \
-	system-packages lint-workflows mac-wheels licences icon lock audit clean
+	system-packages lint-workflows mac-python mac-wheels licences icon lock audit clean
 
 run: $(READY)
 	$(BIN)/python -m app
@@ -39,11 +39,17 @@ screenshots: $(READY)
 	QT_QPA_PLATFORM=offscreen $(BIN)/python -m tests.screenshots build/screenshots
 
 # On a Mac `dist/Nibble.app`, elsewhere `dist/Nibble/`. pip on a newer macOS takes newer wheels, with which the app would
-# refuse macOS 14; so there the oldest ones are put in first.
-bundle: $(READY)
+# refuse macOS 14; so there the oldest ones are put in first. Without the two variables PyInstaller only warns when it
+# cannot sign the app, which macOS would then not start.
+bundle: $(if $(IS_MAC),mac-python) $(READY)
 	$(if $(IS_MAC),$(MAKE) mac-wheels)
 	$(if $(IS_MAC),$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall build/mac-wheels/*.whl)
-	$(BIN)/pyinstaller --noconfirm --log-level WARN build.spec
+	PYINSTALLER_STRICT_BUNDLE_CODESIGN_ERROR=1 PYINSTALLER_VERIFY_BUNDLE_SIGNATURE=1 \
+		$(BIN)/pyinstaller --noconfirm --log-level WARN build.spec
+
+# The wheels that a Mac's bundle is made of are for one Python alone: said before anything is fetched.
+mac-python:
+	$(if $(wildcard $(READY)),$(BIN)/python,$(PYTHON)) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v == (3, 12) else "On a Mac the bundle is made with Python 3.12; this is %d.%d. Begin anew with: rm -rf $(VENV) && make PYTHON=python3.12 bundle" % v)'
 
 # The bundle's own check, with no Python to be found.
 bundle-test:
@@ -51,12 +57,16 @@ bundle-test:
 	env -i HOME=$(CURDIR)/build/home NIBBLE_HOME=$(CURDIR)/build/home PATH=/nonexistent LC_ALL=C.UTF-8 $(PROGRAM) --self-test
 
 # The three that follow need a Mac. CODESIGN_IDENTITY names a certificate of the keychain; NOTARY_* are an account's.
+# Where Spotlight or the like still looks at the folder, hdiutil says "Resource busy": it is tried five times.
 dmg:
 	$(if $(IS_MAC),,$(error a disk image is made by hdiutil, on a Mac))
 	rm -rf build/dmg && mkdir -p build/dmg
 	ditto dist/Nibble.app build/dmg/Nibble.app
 	ln -s /Applications build/dmg/Applications
-	hdiutil create -volname "Nibble $(VERSION)" -srcfolder build/dmg -format UDZO -fs HFS+ -ov $(DMG)
+	for pause in 5 10 20 40 none; do \
+		hdiutil create -volname "Nibble $(VERSION)" -srcfolder build/dmg -format UDZO -fs HFS+ -ov $(DMG) && exit 0; \
+		test $$pause = none || sleep $$pause; \
+	done; exit 1
 	hdiutil verify $(DMG)
 	$(if $(CODESIGN_IDENTITY),codesign --sign "$(CODESIGN_IDENTITY)" --timestamp $(DMG))
 
@@ -91,6 +101,7 @@ lint-workflows: $(READY)
 # These two need the network. The first renews what tests know of the wheels that Macs get, the second the licences that
 # come with the app, from those wheels and Debian's texts.
 mac-wheels: $(READY)
+	rm -rf build/mac-wheels
 	$(BIN)/python -m tests.mac.wheels build/mac-wheels
 
 licences: mac-wheels

@@ -25,12 +25,13 @@ from app.errors import NibbleError
 from app.instance_lock import InstanceLock
 from app.log import start_logging
 from app.paths import Paths, default_paths
-from app.resources import icon_path, releases_address, starter_model_path
+from app.resources import icon_path, is_mac_app, releases_address, starter_model_path
 from app.settings.file import load_settings
 from app.settings.schema import UpdateCheck
 from app.stats.history import SessionHistory
 from app.store.comparisons import ComparisonFile
 from app.store.store import Store
+from app.ui.look import use_one_font
 from app.ui.main_window import MainWindow
 from app.ui.quit_filter import QuitFilter
 from app.viewmodels.attachments import Attachments
@@ -165,9 +166,11 @@ def _entries() -> tuple[tuple[CatalogueEntry, ...], str]:
 def main(argv: Sequence[str], model: Path | None = None) -> int:
     """Run the window until it is closed, with the folder `model` opened in it; return the exit code."""
     application = QApplication(list(argv))
+    use_one_font(application)
     application.setApplicationName("Nibble")
     application.setApplicationVersion(__version__)
-    application.setWindowIcon(QIcon(str(icon_path())))
+    if not is_mac_app():  # it would take the place of the icon in the Dock, which macOS shapes
+        application.setWindowIcon(QIcon(str(icon_path())))
     application.setQuitOnLastWindowClosed(False)
     try:
         paths = default_paths()

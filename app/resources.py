@@ -25,6 +25,11 @@ def resources_path() -> Path:
     return root / "resources"
 
 
+def is_mac_app() -> bool:
+    """Tell whether this is Nibble.app, which has its icon from its bundle."""
+    return getattr(sys, "frozen", False) and sys.platform == "darwin"
+
+
 def starter_model_path() -> Path:
     """Return the folder of the embedded starter model."""
     return resources_path() / "starter"

@@ -1,12 +1,17 @@
 """The workflows, as far as they can be read here: pinned, allowed little, and made of make targets."""
 
+import importlib.util
+import os
 import plistlib
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.mac.pins import PYTHON
 
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -71,6 +76,60 @@ def test_what_needs_a_mac_says_so_elsewhere() -> None:
     done = subprocess.run(["make", "--dry-run", "dmg"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "on a Mac" in done.stderr
+
+
+@pytest.fixture
+def mac_tools(tmp_path: Path) -> Path:
+    """A folder in which `make dmg` finds a Mac's programs; hdiutil fails as often as the file `busy` has lines."""
+    tools = {
+        "ditto": "true",
+        "sleep": 'echo "$1" >> slept',
+        "hdiutil": '[ "$1" = verify ] && exit; echo >> tried; [ "$(wc -l < tried)" -gt "$(wc -l < busy)" ]',
+    }
+    (tmp_path / "bin").mkdir()
+    for name, script in tools.items():
+        tool = tmp_path / "bin" / name
+        tool.write_text(f"#!/bin/sh\n{script}\n")
+        tool.chmod(0o755)
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__init__.py").write_text('__version__ = "1.2.3"\n')
+    return tmp_path
+
+
+@pytest.mark.parametrize(("busy", "pauses"), [(0, 0), (2, 2), (4, 4), (5, 4)])
+def test_a_busy_disk_image_is_tried_again(mac_tools: Path, busy: int, pauses: int) -> None:
+    (mac_tools / "busy").write_text("\n" * busy)
+    path = f"{mac_tools / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    command = ["make", "-f", str(ROOT / "Makefile"), "IS_MAC=Darwin", "dmg"]
+    done = subprocess.run(
+        command, cwd=mac_tools, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode == 0) is (busy < 5), done.stderr
+    slept = mac_tools / "slept"
+    assert len(slept.read_text().split() if slept.exists() else []) == pauses
+
+
+@pytest.mark.parametrize(("version", "is_right"), [((3, 12), True), ((3, 11), False), ((3, 13), False)])
+def test_a_mac_bundle_is_made_with_the_python_of_its_wheels(tmp_path: Path, version: tuple, is_right: bool) -> None:
+    python = tmp_path / "python"
+    change = f"import sys; sys.version_info = ({version[0]}, {version[1]}, 0)"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{change}; exec(sys.argv[1])" "$2"\n')
+    python.chmod(0o755)
+    command = ["make", "-f", str(ROOT / "Makefile"), "IS_MAC=Darwin", f"PYTHON={python}", "mac-python"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) is is_right
+    assert ("make PYTHON=python3.12 bundle" in done.stderr) is not is_right
+    assert PYTHON == "3.12"
+
+
+def test_an_app_that_cannot_be_signed_is_no_bundle() -> None:
+    pytest.importorskip("PyInstaller")
+    done = subprocess.run(["make", "--dry-run", "bundle"], cwd=ROOT, capture_output=True, text=True, check=True)
+    switches = re.findall(r"(PYINSTALLER_\w+)=1", done.stdout)
+    assert len(switches) == 2
+    source = importlib.util.find_spec("PyInstaller.building.osx").origin
+    for switch in switches:
+        assert f'os.environ.get("{switch}"' in Path(source).read_text(encoding="utf-8")
 
 
 def test_the_entitlements_are_a_property_list() -> None:

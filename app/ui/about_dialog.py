@@ -1,12 +1,12 @@
 """About Nibble: what it is, and what it runs on."""
 
 from PySide6.QtCore import QSize, Qt, qVersion
-from PySide6.QtGui import QGuiApplication
+from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import QDialog, QDialogButtonBox, QHBoxLayout, QVBoxLayout, QWidget
 
 from app import __version__
 from app.chat.figures import MachineFacts
-from app.resources import bundled_parts
+from app.resources import bundled_parts, icon_path
 from app.ui.close_box import CloseBox
 from app.ui.licences_dialog import LicencesDialog
 from app.ui.theme import GAP, WIDE, SubtleLabel, TextLabel, scaled_font
@@ -25,7 +25,8 @@ class AboutDialog(QDialog):
         title = TextLabel("Nibble")
         title.setFont(scaled_font(title.font(), 1.7, bold=True))
         icon = TextLabel()
-        icon.setPixmap(QGuiApplication.windowIcon().pixmap(QSize(ICON_SIZE, ICON_SIZE), self.devicePixelRatioF()))
+        icon.setObjectName("about_icon")
+        icon.setPixmap(QIcon(str(icon_path())).pixmap(QSize(ICON_SIZE, ICON_SIZE), self.devicePixelRatioF()))
         head = QHBoxLayout()
         head.setSpacing(WIDE)
         head.addWidget(icon)

@@ -26,6 +26,7 @@ from app.ui.reply_column import ReplyColumn
 from app.ui.run_window import RunWindow
 from app.ui.scroll_bar import quieten
 from app.ui.theme import GAP, WIDE, SubtleLabel, TextLabel, figure_font, scaled_font
+from app.ui.wheel import turn_with_focus_only
 from app.viewmodels.compare_run import MOST_ROUNDS, ORDER, ComparableEngine, CompareRun
 from app.viewmodels.compare_table import (
     CompareResult,
@@ -133,6 +134,7 @@ class CompareWindow(RunWindow):
         self._greedy.setToolTip("Always take the likeliest token: the same prompt gives the same replies every time.")
         self._greedy.setAccessibleDescription(self._greedy.toolTip())
         self._rounds = QSpinBox()
+        turn_with_focus_only(self._rounds)
         self._rounds.setObjectName("compare_rounds")
         self._rounds.setAccessibleName("Rounds")
         self._rounds.setRange(1, MOST_ROUNDS)

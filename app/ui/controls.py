@@ -15,7 +15,7 @@ from PySide6.QtWidgets import (
 
 from app.chat.options import CacheMode
 from app.ui.icons import GRID, SIGNS
-from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, TextLabel, accent, hairline, mix, subtle
+from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, TextLabel, accent, hairline, ink_on, mix, subtle
 
 SIGN_SIZE = 16
 RADIUS = 7.0
@@ -133,9 +133,10 @@ class SignButton(QToolButton):
         painter.setPen(QPen(accent(palette), 2) if self.hasFocus() else Qt.PenStyle.NoPen)
         if self._solid:
             fill = accent(palette) if self.isEnabled() else hairline(palette)
-            painter.setBrush(mix(fill, ink, 0.2) if self.isDown() else fill)
+            fill = mix(fill, ink, 0.2) if self.isDown() else fill
+            painter.setBrush(fill)
             painter.drawEllipse(area)
-            return palette.color(QPalette.ColorRole.HighlightedText if self.isEnabled() else QPalette.ColorRole.Mid)
+            return ink_on(fill) if self.isEnabled() else palette.color(QPalette.ColorRole.Mid)
         if not self.isEnabled():
             return mix(ink, palette.color(QPalette.ColorRole.Window), 0.65)
         if self._framed and not self.hasFocus():

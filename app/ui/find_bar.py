@@ -39,6 +39,7 @@ class FindBar(QFrame):
         self.edit.setAccessibleName("Find in this chat")
         self.edit.setPlaceholderText("Find in this chat")
         self.edit.setFrame(False)
+        self.edit.setAttribute(Qt.WidgetAttribute.WA_MacShowFocusRect, False)
         self.edit.textChanged.connect(self.searched)
         self.edit.moved.connect(self.moved)
         self._count = SubtleLabel(factor=0.92)
@@ -67,7 +68,6 @@ class FindBar(QFrame):
     def show_count(self, text: str, *, can_move: bool) -> None:
         """Say which place of how many is shown."""
         self._count.setText(text)
-        self._count.setAccessibleName(text)
         self._previous.setEnabled(can_move)
         self._next.setEnabled(can_move)
 

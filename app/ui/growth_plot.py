@@ -5,6 +5,7 @@ from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from app.chat.options import CacheMode
+from app.ui.picture import Picture
 from app.ui.theme import TIGHT, accent, figure_font, hairline, mix, scaled_font, subtle
 from app.viewmodels.cache_course import Course, Point
 
@@ -12,7 +13,7 @@ LINES = 7
 """Height, in lines of text."""
 
 
-class GrowthPlot(QWidget):
+class GrowthPlot(Picture):
     """Shows one Course at a time. Dash and words tell the lines apart, not colour alone."""
 
     def __init__(self, name: str, parent: QWidget | None = None) -> None:

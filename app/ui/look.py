@@ -50,6 +50,15 @@ class Look(QObject):
         set_text_size(settings.text_size_percent)
 
 
+def use_one_font(application: QApplication) -> None:
+    """Give every kind of widget the application's own font, before any is made.
+
+    macOS has smaller ones for some kinds, which Qt forgets as soon as the application's is set: at the first change of
+    size those texts would jump.
+    """
+    application.setFont(application.font())
+
+
 def set_text_size(percent: int) -> None:
     """Show all text at `percent` of the system's size, in windows that stand and in those to come."""
     application = QApplication.instance()

@@ -4,12 +4,13 @@ from PySide6.QtCore import QRectF, QSize, Qt
 from PySide6.QtGui import QBrush, QPainter, QPainterPath, QPaintEvent, QPen
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
+from app.ui.picture import Picture
 from app.ui.theme import accent, hairline, mix, subtle
 
 HEIGHT = 10
 
 
-class Meter(QWidget):
+class Meter(Picture):
     """Draws two shares of its width: reserved as a hatched bar, used as a solid one over it.
 
     Texture, not colour, tells them apart; the numbers stand beside the bar and in its accessible description.

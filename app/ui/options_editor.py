@@ -22,6 +22,7 @@ from app.chat.options import CacheMode, ChatOptions
 from app.settings.schema import FIELDS, Field, Settings, value_of, with_value
 from app.ui.prompt_edit import PromptEdit
 from app.ui.theme import GAP, TIGHT, WIDE, Hairline, SubtleLabel, TextLabel, scaled_font
+from app.ui.wheel import turn_with_focus_only
 
 TYPING_PAUSE_MS = 400
 """How long a pause in typing is before the text counts as entered."""
@@ -157,6 +158,7 @@ class FieldsEditor(QWidget):
 
     def _choice(self, field: Field) -> QWidget:
         box = QComboBox()
+        turn_with_focus_only(box)
         box.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
         for i, choice in enumerate(field.choices):
             box.addItem(field.words[i] if field.words else f"{choice} {field.unit}".rstrip(), choice)
@@ -303,6 +305,7 @@ def _shown(value: object) -> str:
 
 def _real_box(field: Field) -> QDoubleSpinBox:
     box = QDoubleSpinBox()
+    turn_with_focus_only(box)
     box.setDecimals(2)
     box.setRange(field.minimum or 0.0, field.maximum or 0.0)
     box.setSingleStep(field.step or 0.01)
@@ -313,6 +316,7 @@ def _real_box(field: Field) -> QDoubleSpinBox:
 
 def _whole_box(field: Field) -> QSpinBox:
     box = QSpinBox()
+    turn_with_focus_only(box)
     box.setRange(int(field.minimum or 0), int(field.maximum or 0))
     box.setSingleStep(int(field.step or 1))
     box.setKeyboardTracking(False)

@@ -21,6 +21,7 @@ from app.ui.controls import NoticeBar
 from app.ui.quality_pages import EmptyPage, ReportPage, RunningPage
 from app.ui.run_window import RunWindow
 from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, TextLabel, scaled_font
+from app.ui.wheel import turn_with_focus_only
 from app.viewmodels.compare_run import ComparableEngine
 from app.viewmodels.plain_tooltip import plain_tooltip
 from app.viewmodels.quality_run import USUAL, QualityRun, effort_choices
@@ -222,6 +223,7 @@ class QualityWindow(RunWindow):
 
 def _choice(name: str, accessible_name: str, tooltip: str) -> QComboBox:
     choice = QComboBox()
+    turn_with_focus_only(choice)
     choice.setObjectName(name)
     choice.setAccessibleName(accessible_name)
     choice.setToolTip(tooltip)

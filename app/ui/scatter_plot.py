@@ -5,6 +5,7 @@ from PySide6.QtGui import QHelpEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from app.chat.options import CacheMode
+from app.ui.picture import Picture
 from app.ui.theme import GAP, TIGHT, accent, figure_font, hairline, mix, scaled_font, subtle
 from app.viewmodels.plain_tooltip import plain_tooltip
 from app.viewmodels.stats_plots import Mark, Plot
@@ -14,7 +15,7 @@ NEAR = 10.0
 """How near to a mark a pointer is on it, in device-independent pixels."""
 
 
-class ScatterPlot(QWidget):
+class ScatterPlot(Picture):
     """Shows one Plot at a time. A tooltip says the mark under the pointer, or all of it in words."""
 
     def __init__(self, plot: Plot, name: str, parent: QWidget | None = None) -> None:

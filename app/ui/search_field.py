@@ -1,6 +1,6 @@
 """A rounded field for a search, with a magnifying glass before the text."""
 
-from PySide6.QtCore import QPointF
+from PySide6.QtCore import QPointF, Qt
 from PySide6.QtGui import QPainter, QPaintEvent
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QWidget
 
@@ -15,6 +15,7 @@ class SearchField(Field):
         super().__init__(parent, radius=RADIUS)
         self.edit = QLineEdit()
         self.edit.setFrame(False)
+        self.edit.setAttribute(Qt.WidgetAttribute.WA_MacShowFocusRect, False)  # the frame around it shows the focus
         self.edit.setPlaceholderText("Search")
         self.edit.setClearButtonEnabled(True)
         self.watch(self.edit)

@@ -50,6 +50,7 @@ class Sidebar(QWidget):
         self.list.setObjectName("conversation_list")
         self.list.setAccessibleName("Conversations")
         self.list.setFrameShape(QFrame.Shape.NoFrame)
+        self.list.setAttribute(Qt.WidgetAttribute.WA_MacShowFocusRect, False)  # its row shows it
         self.list.setModel(conversations)
         self.list.setItemDelegate(_ConversationDelegate(self.list))
         self.list.setUniformItemSizes(True)

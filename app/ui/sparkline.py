@@ -4,12 +4,13 @@ from PySide6.QtCore import QPointF, QSize, Qt
 from PySide6.QtGui import QPainter, QPaintEvent, QPen, QPolygonF
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
+from app.ui.picture import Picture
 from app.ui.theme import accent, hairline, mix
 
 MARGIN = 4.0
 
 
-class Sparkline(QWidget):
+class Sparkline(Picture):
     """Draws values from left to right over a base line at zero, the newest as a dot."""
 
     def __init__(self, name: str, parent: QWidget | None = None) -> None:

@@ -21,6 +21,7 @@ from app.ui.controls import NoticeBar
 from app.ui.figure_table import figure_table
 from app.ui.scatter_plot import ScatterPlot
 from app.ui.theme import GAP, TIGHT, WIDE, SubtleLabel, TextLabel, scaled_font
+from app.ui.wheel import turn_with_focus_only
 from app.viewmodels.session_stats import BOUND_TEXT, THIS_SESSION, SessionStats, ShownSession
 from app.viewmodels.stats_plots import memory_plot, speed_plot
 from app.viewmodels.stats_table import CHAT_COLUMN, StatsTable, summary
@@ -84,6 +85,7 @@ class StatsWindow(QDialog):
         self._summary.setWordWrap(True)
         self._summary.setFont(scaled_font(self._summary.font(), 1.1))
         self._choice = QComboBox()
+        turn_with_focus_only(self._choice)
         self._choice.setObjectName("stats_session")
         self._choice.setAccessibleName("Session")
         self._choice.setToolTip(f"This session, or an earlier one. {BOUND_TEXT}")

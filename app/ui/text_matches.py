@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from PySide6.QtGui import QBrush, QPalette, QTextCharFormat, QTextCursor, QTextDocument
 from PySide6.QtWidgets import QTextEdit
 
-from app.ui.theme import accent, marked
+from app.ui.theme import accent, ink_on, marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def marks(
         form = QTextCharFormat()
         if i == current:
             form.setBackground(QBrush(accent(palette)))
-            form.setForeground(QBrush(palette.color(QPalette.ColorRole.HighlightedText)))
+            form.setForeground(QBrush(ink_on(accent(palette))))
         else:
             form.setBackground(QBrush(marked(palette)))
         selection.cursor, selection.format = cursor, form

@@ -12,6 +12,9 @@ GAP = 8
 WIDE = 16
 """Spacing in device-independent pixels: within a group, between items, around sections."""
 
+LEAST_CONTRAST = 3.0
+"""WCAG's for signs and large text. macOS has white on its blue, which is 4."""
+
 
 def mix(first: QColor, second: QColor, share: float) -> QColor:
     """Return `first` with `share` (0..1) of `second` stirred in; opaque."""
@@ -32,6 +35,22 @@ def is_dark(palette: QPalette) -> bool:
 def accent(palette: QPalette) -> QColor:
     """Return the person's accent colour."""
     return palette.color(QPalette.ColorRole.Accent)
+
+
+def ink_on(fill: QColor) -> QColor:
+    """Return the colour of signs and texts on `fill`: white where it can be told from it, else black.
+
+    The palette's HighlightedText is meant for another colour than the accent: on a light Mac it is black.
+    """
+    contrast_of_white = 1.05 / (_luminance(fill) + 0.05)
+    return QColor(Qt.GlobalColor.white if contrast_of_white >= LEAST_CONTRAST else Qt.GlobalColor.black)
+
+
+def _luminance(colour: QColor) -> float:
+    """Return WCAG's relative luminance."""
+    parts = (colour.redF(), colour.greenF(), colour.blueF())
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def subtle(palette: QPalette) -> QColor:
@@ -76,12 +95,30 @@ def figure_font(font: QFont) -> QFont:
 
 
 class TextLabel(QLabel):
-    """Shows a text as it is: names and messages may come from a model's folder, and Qt would read some as HTML."""
+    """Shows a text as it is: names and messages may come from a model's folder, and Qt would read some as HTML.
+
+    VoiceOver reads a label's accessible name in place of its text; so a label that was given a name says both.
+    """
 
     def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._name = ""
         self.setTextFormat(Qt.TextFormat.PlainText)
         self.setText(text)
+
+    def setText(self, text: str, /) -> None:
+        """Show a text, and say it."""
+        super().setText(text)
+        self._say()
+
+    def setAccessibleName(self, name: str, /) -> None:
+        """Say `name` before the text; "" says the text alone."""
+        self._name = name
+        self._say()
+
+    def _say(self) -> None:
+        is_both = self._name and self.text().strip()
+        super().setAccessibleName(f"{self._name}: {self.text()}" if is_both else self._name)
 
 
 class SubtleLabel(TextLabel):

@@ -24,6 +24,7 @@ class VersionSwitch(QWidget):
         self._next.clicked.connect(self._choose_next)
         self._label = SubtleLabel(factor=0.92)
         self._label.setObjectName(f"version_{message_id}")
+        self._label.setAccessibleName("Version")
         self._label.setWordWrap(False)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
@@ -38,7 +39,6 @@ class VersionSwitch(QWidget):
         self.setVisible(versions is not None)
         if versions is not None:
             self._label.setText(versions.text)
-            self._label.setAccessibleName(f"Version {versions.text}")
             self._enable()
 
     def show_reason(self, reason: str) -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QAccessible, QAction, QKeySequence, QShortcut
+from PySide6.QtGui import QAccessible, QAction, QKeySequence, QShortcut, QTextDocumentFragment
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import (
     QAbstractButton,
@@ -65,14 +65,31 @@ def readers_of_html(window: QWidget) -> list[str]:
     ]
 
 
+def name_of(widget: QWidget) -> str:
+    """Return the name that a screen reader gives a widget."""
+    return _interface(widget).text(QAccessible.Text.Name)
+
+
 def unnamed(controls: Iterable[QWidget]) -> list[str]:
     """Return the controls to which a screen reader gives no name."""
-    return [_said(c) for c in controls if not _interface(c).text(QAccessible.Text.Name).strip()]
+    return [_said(c) for c in controls if not name_of(c).strip()]
 
 
 def without_role(controls: Iterable[QWidget]) -> list[str]:
     """Return the controls of which a screen reader cannot tell what they are."""
     return [_said(c) for c in controls if _interface(c).role() in _UNSAID]
+
+
+def unsaid(window: QWidget) -> list[str]:
+    """Return the labels of whose text a screen reader on a Mac says nothing: it reads a label's name alone."""
+    shown = [label for label in window.findChildren(QLabel) if label.isVisible() and label.text()]
+    return [_said(label) for label in shown if _words(label) not in name_of(label)]
+
+
+def passed_over(window: QWidget) -> list[str]:
+    """Return what has something to say and is nothing to a screen reader on a Mac, a plain widget without parts."""
+    telling = [w for w in window.findChildren(QWidget) if w.accessibleDescription() and not w.findChildren(QWidget)]
+    return [_said(w) for w in telling if _interface(w).role() in _UNSAID]
 
 
 def without_object_name(controls: Iterable[QWidget]) -> list[str]:
@@ -167,6 +184,11 @@ def _menus(actions: Iterable[QAction]) -> list[QMenu]:
         if isinstance(menu, QMenu):
             found += [menu, *_menus(menu.actions())]
     return found
+
+
+def _words(label: QLabel) -> str:
+    is_html = label.textFormat() is Qt.TextFormat.RichText
+    return QTextDocumentFragment.fromHtml(label.text()).toPlainText() if is_html else label.text()
 
 
 def _belongs(owned: QAction | QShortcut, window: QWidget) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QShortcut
+from PySide6.QtGui import QAccessible, QShortcut
 from PySide6.QtWidgets import (
     QComboBox,
     QDialog,
@@ -17,11 +17,17 @@ from PySide6.QtWidgets import (
 
 from app.chat.options import CacheMode
 from app.ui.compare_window import CompareWindow
+from app.ui.growth_plot import GrowthPlot
+from app.ui.meter import Meter
 from app.ui.models_window import ModelsWindow
 from app.ui.quality_window import QualityWindow
+from app.ui.scatter_plot import ScatterPlot
+from app.ui.sparkline import Sparkline
 from app.ui.stats_window import StatsWindow
+from app.ui.theme import SubtleLabel
 from app.viewmodels.downloads import DownloadState, DownloadStatus
 from app.viewmodels.reply import ChatState
+from app.viewmodels.stats_plots import speed_plot
 from tests.ui import accessibility
 from tests.ui.models_window_parts import LLAMA, models_window
 from tests.ui.test_memory_note import FULL, outgrowing
@@ -245,6 +251,8 @@ def test_controls_have_names_roles_and_places_in_the_tab_order(shown):
         "mouse only": accessibility.beyond_tab(controls),
         "keys used twice": accessibility.repeated_keys(shown),
         "missed by Tab": accessibility.missed_by_tab(shown),
+        "text not said": accessibility.unsaid(shown),
+        "passed over": accessibility.passed_over(shown),
         "reads HTML": accessibility.readers_of_html(shown),
     }
     assert not {what: where for what, where in wrong.items() if where}
@@ -260,6 +268,12 @@ def test_the_walk_tells_what_is_wrong(qtbot):
     qtbot.addWidget(window)
     column = QVBoxLayout(window)
     column.addWidget(QLabel("A text"))
+    named, plain = QLabel("3 of 4"), QWidget()
+    named.setTextFormat(Qt.TextFormat.PlainText)
+    named.setAccessibleName("Place")
+    plain.setAccessibleDescription("A line that rises")
+    for part in (named, plain):
+        column.addWidget(part)
     parts = (QPushButton(), QPushButton("Mouse"), QScrollArea(), QLineEdit())
     for part in parts:
         part.setObjectName("same")
@@ -281,6 +295,37 @@ def test_the_walk_tells_what_is_wrong(qtbot):
     assert accessibility.repeated_keys(window) == ["Ctrl+J"]
     assert accessibility.missed_by_tab(window) == []
     assert accessibility.readers_of_html(window) == ["A text"]
+    assert len(accessibility.unsaid(window)) == 1
+    assert len(accessibility.passed_over(window)) == 1
+
+
+def test_a_label_with_a_name_says_its_text_too(qtbot):
+    label = SubtleLabel()
+    qtbot.addWidget(label)
+    label.setText("Ready")
+    assert accessibility.name_of(label) == "Ready"
+    label.setAccessibleName("State of the chat")
+    assert accessibility.name_of(label) == "State of the chat: Ready"
+    label.setText("Writing")
+    assert accessibility.name_of(label) == "State of the chat: Writing"
+    for blank in ("", " "):
+        label.setText(blank)
+        assert accessibility.name_of(label) == "State of the chat"
+    label.setText("Ready")
+    label.setAccessibleName("")
+    assert accessibility.name_of(label) == "Ready"
+
+
+def test_what_draws_itself_is_a_graphic_with_its_words(qtbot):
+    drawn = (Meter("Shown"), Sparkline("Shown"), GrowthPlot("Shown"), ScatterPlot(speed_plot(()), "plot"))
+    for picture in drawn:
+        qtbot.addWidget(picture)
+        picture.setAccessibleName("Shown")
+        found = QAccessible.queryAccessibleInterface(picture)
+        assert found.role() is QAccessible.Role.Graphic
+        assert accessibility.name_of(picture) == "Shown"
+        picture.setAccessibleDescription("In words")
+        assert found.text(QAccessible.Text.Description) == "In words"
 
 
 def test_file_dialogs_are_the_platforms(driver):

@@ -5,7 +5,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from PySide6.QtWidgets import QMessageBox, QPushButton
+from PySide6.QtWidgets import QLabel, QMessageBox, QPushButton
 
 from app import __version__
 from app.engine.command import engine_command
@@ -137,3 +137,12 @@ def test_at_start_only_news_is_shown(driver_of, status: int, asks: bool) -> None
     assert not driver.window.notice.isVisible()
     if dialog is not None:
         dialog.close()
+
+
+def test_about_shows_the_icon_where_windows_have_none(driver: Driver) -> None:
+    """As in the Mac's app, whose bundle has it."""
+    driver.window.actions_.about.trigger()
+    dialog = driver.find("about_dialog")
+    assert dialog.windowIcon().isNull()
+    assert not dialog.findChild(QLabel, "about_icon").pixmap().isNull()
+    dialog.close()

@@ -6,8 +6,9 @@ from PySide6.QtWidgets import QApplication, QComboBox, QLabel, QPushButton, QSpi
 
 from app.settings.file import load_settings
 from app.settings.schema import Appearance, Settings
-from app.ui.look import Look, set_text_size
-from app.ui.theme import SubtleLabel
+from app.ui.controls import SignButton
+from app.ui.look import Look, set_text_size, use_one_font
+from app.ui.theme import SubtleLabel, scaled_font
 from app.viewmodels.settings_model import SettingsModel
 
 
@@ -70,6 +71,21 @@ def test_texts_keep_their_share_of_the_size(qtbot):
     assert size_of(quiet) == pytest.approx(before * 0.8)
 
 
+def test_no_kind_of_widget_keeps_a_font_of_its_own(qtbot, qapp):
+    """As on macOS, whose tool buttons have a smaller font until the application's is set."""
+    QApplication.setFont(scaled_font(QApplication.font(), 0.5), "QToolButton")
+    use_one_font(qapp)
+    button = SignButton("plus", "new", "New", text="New Chat")
+    qtbot.addWidget(button)
+    before, width = size_of(button), button.sizeHint().width()
+    assert before == QApplication.font().pointSizeF()
+    set_text_size(150)
+    set_text_size(100)
+    QApplication.processEvents()
+    assert size_of(button) == pytest.approx(before)
+    assert button.sizeHint().width() == width
+
+
 def test_keys_change_all_windows_at_once_and_are_remembered(driver, qtbot, nibble_home):
     driver.chat("Hello [markdown]")
     driver.window.actions_.settings.trigger()
@@ -107,3 +123,8 @@ def test_the_dialog_changes_the_window(driver):
     dialog.findChild(QPushButton, "settings_reset").click()
     assert driver.program.models.settings.settings == Settings()
     dialog.close()
+
+
+def test_fields_that_show_the_focus_themselves_have_no_ring_of_the_macs(driver):
+    for name in ("search", "find_edit", "conversation_list"):
+        assert not driver.find(name).testAttribute(Qt.WidgetAttribute.WA_MacShowFocusRect), name
