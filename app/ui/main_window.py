@@ -17,6 +17,7 @@ from app.ui.controls import NoticeBar, Page
 from app.ui.empty_state import EmptyState
 from app.ui.file_drop import FileDrop
 from app.ui.find_bar import FindBar
+from app.ui.front_window import close_front
 from app.ui.header import Header
 from app.ui.live_panel import LivePanel
 from app.ui.look import Look
@@ -204,7 +205,7 @@ class MainWindow(QMainWindow):
             (actions.models, commands.show_models),
             (actions.token, commands.show_token),
             (actions.export, commands.export),
-            (actions.close, self.close),
+            (actions.close, lambda: close_front(self)),
             (actions.quit, self.close),
             (actions.find, self.chat_find.open),
             (actions.find_next, lambda: self.chat_find.move(1)),

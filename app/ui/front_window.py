@@ -1,0 +1,15 @@
+"""The window in front. A Mac's one menu bar stands above all windows, so its commands may be meant for any of them."""
+
+from PySide6.QtWidgets import QApplication, QWidget
+
+
+def is_another_in_front(window: QWidget) -> bool:
+    """Tell whether the person is in another window of Nibble than this one."""
+    return QApplication.activeWindow() not in (None, window)
+
+
+def close_front(window: QWidget) -> None:
+    """Close the window in front, `window` where there is none; nothing while another one waits for an answer."""
+    front = QApplication.activeWindow() or window
+    if QApplication.activeModalWidget() in (None, front):
+        front.close()
