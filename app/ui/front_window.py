@@ -8,6 +8,11 @@ def is_another_in_front(window: QWidget) -> bool:
     return QApplication.activeWindow() not in (None, window)
 
 
+def is_in_reach(window: QWidget) -> bool:
+    """Tell whether commands may act on this window. A Mac's own file panels are no window of Qt's, but are modal."""
+    return not is_another_in_front(window) and QApplication.activeModalWidget() in (None, window)
+
+
 def close_front(window: QWidget) -> None:
     """Close the window in front, `window` where there is none; nothing while another one waits for an answer."""
     front = QApplication.activeWindow() or window

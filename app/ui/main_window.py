@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from PySide6.QtCore import QEvent, QSettings, Qt
-from PySide6.QtGui import QCloseEvent, QKeySequence, QShortcut
+from PySide6.QtGui import QCloseEvent, QGuiApplication, QKeySequence, QShortcut
 from PySide6.QtWidgets import QMainWindow, QScrollArea, QSplitter, QStackedWidget, QVBoxLayout
 
 from app.chat.options import CacheMode
-from app.ui.action_states import STOPPABLE, enable_actions, reason_not_to_ask, reason_not_to_turn
+from app.ui.action_states import STOPPABLE, chat_actions, enable_actions, reason_not_to_ask, reason_not_to_turn
 from app.ui.announcements import announce, announce_state
 from app.ui.chat_find import ChatFind
 from app.ui.commands import Commands
@@ -17,7 +17,7 @@ from app.ui.controls import NoticeBar, Page
 from app.ui.empty_state import EmptyState
 from app.ui.file_drop import FileDrop
 from app.ui.find_bar import FindBar
-from app.ui.front_window import close_front
+from app.ui.front_window import close_front, is_another_in_front, is_in_reach
 from app.ui.header import Header
 from app.ui.live_panel import LivePanel
 from app.ui.look import Look
@@ -235,16 +235,24 @@ class MainWindow(QMainWindow):
             (actions.about, commands.show_about),
             (actions.stats, commands.show_stats),
         ]
+        of_chat = chat_actions(actions)
         for action, call in pairs:
-            action.triggered.connect(lambda _=False, c=call: c())  # type: ignore[attr-defined]
+            made = self._in_reach(call) if action in of_chat else call
+            action.triggered.connect(lambda _=False, c=made: c())  # type: ignore[attr-defined]
         commands.connect_edits(actions)
         actions.panel.triggered.connect(self._set_panel)
         self.composer.edit.textChanged.connect(self._enable_actions)
+        if isinstance(app := QGuiApplication.instance(), QGuiApplication):
+            app.focusWindowChanged.connect(self._enable_actions)
+
+    def _in_reach(self, call: Callable[[], object]) -> Callable[[], object]:
+        return lambda: is_in_reach(self) and call()
 
     # What the person does
 
     def _new_chat(self) -> None:
         self._session.new_chat()
+        self.activateWindow()  # the menu bar may have been another window's
         self.composer.edit.setFocus()
 
     def _open(self, conversation_id: int) -> None:
@@ -389,4 +397,5 @@ class MainWindow(QMainWindow):
             self.notice.hide()
 
     def _enable_actions(self) -> None:
-        enable_actions(self.actions_, self._models, has_message=self.composer.has_message)
+        is_behind = is_another_in_front(self)
+        enable_actions(self.actions_, self._models, has_message=self.composer.has_message, is_behind=is_behind)

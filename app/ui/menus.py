@@ -1,5 +1,6 @@
 """The menu bar: every command, its keys and its place."""
 
+import sys
 from dataclasses import dataclass
 
 from PySide6.QtGui import QAction, QKeySequence
@@ -55,8 +56,9 @@ class Actions:
     about: QAction
 
 
-def build_menus(window: QMainWindow) -> Actions:
+def build_menus(window: QMainWindow, platform: str = sys.platform) -> Actions:
     """Fill the window's menu bar and return its commands, connected to nothing yet."""
+    is_mac = platform == "darwin"
     roles, standard = QAction.MenuRole, QKeySequence.StandardKey
 
     def menu(name: str, title: str) -> QMenu:
@@ -103,7 +105,9 @@ def build_menus(window: QMainWindow) -> Actions:
 
     chat = menu("chat", "Chat")
     chat.setToolTipsVisible(True)  # they say why a command is greyed
-    send = command(chat, "send", "Send", "Ctrl+Return")
+    # A Mac's menu bar takes its keys before any window sees them, and Cmd-Return runs comparisons too. The message
+    # field sends by it anyway.
+    send = command(chat, "send", "Send", None if is_mac else "Ctrl+Return")
     attach = command(chat, "attach", "Attach Text File…", "Ctrl+Shift+A")
     stop = command(chat, "stop", "Stop", "Ctrl+.")
     regenerate = command(chat, "regenerate", "Regenerate", "Ctrl+R")

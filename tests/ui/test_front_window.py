@@ -1,10 +1,12 @@
 """Commands of the menu bar while another window is in front: on a Mac one bar stands above all of them."""
 
 import pytest
-from PySide6.QtWidgets import QDialog
+from PySide6.QtWidgets import QDialog, QMainWindow
 
 from app.ui.front_window import close_front
+from app.ui.menus import build_menus
 from app.ui.stats_window import StatsWindow
+from app.viewmodels.reply import ChatState
 
 
 @pytest.fixture
@@ -40,3 +42,49 @@ def test_close_does_nothing_while_a_question_waits_elsewhere(driver, stats, monk
     close_front(driver.window)
     assert stats.isVisible()
     assert driver.window.isVisible()
+
+
+def test_the_chats_commands_are_not_for_other_windows(driver, qtbot):
+    driver.chat("Hello")
+    driver.window.composer.write("A draft")
+    actions = driver.window.actions_
+    own = (actions.send, actions.regenerate, actions.find, actions.delete, actions.attach, actions.options)
+    assert all(action.isEnabled() for action in own)
+    actions.stats.trigger()
+    stats = driver.find("stats_window", StatsWindow)
+    driver.until(stats.isActiveWindow)
+    driver.until(lambda: not any(action.isEnabled() for action in own))
+    assert actions.new_chat.isEnabled()
+    assert actions.settings.isEnabled()
+    driver.window.composer.write("Another draft")
+    assert not actions.send.isEnabled()
+    stats.close()
+    driver.window.activateWindow()
+    driver.until(lambda: all(action.isEnabled() for action in own))
+
+
+def test_the_chats_commands_wait_while_a_panel_that_is_no_window_of_qts_is_open(driver, monkeypatch):
+    driver.chat("Hello")
+    actions, before = driver.window.actions_, driver.session.messages
+    with monkeypatch.context() as patched:
+        patched.setattr("app.ui.front_window.QApplication.activeModalWidget", lambda: driver.window.sidebar)
+        actions.regenerate.trigger()
+        actions.delete.trigger()
+    assert driver.session.state is ChatState.IDLE
+    assert driver.session.messages == before
+    actions.delete.trigger()
+    assert driver.session.messages == ()
+
+
+def test_a_new_chat_comes_to_the_front(driver, stats):
+    driver.window.actions_.new_chat.trigger()
+    driver.until(driver.window.isActiveWindow)
+
+
+def test_on_a_mac_cmd_return_is_left_to_the_window_in_front(qtbot):
+    windows = {platform: QMainWindow() for platform in ("darwin", "linux")}
+    keys = {}
+    for platform, window in windows.items():
+        qtbot.addWidget(window)
+        keys[platform] = build_menus(window, platform).send.shortcut().toString()
+    assert keys == {"darwin": "", "linux": "Ctrl+Return"}
