@@ -1,10 +1,9 @@
 """Commands of the menu bar while another window is in front: on a Mac one bar stands above all of them."""
 
 import pytest
-from PySide6.QtWidgets import QDialog, QMainWindow
+from PySide6.QtWidgets import QDialog
 
 from app.ui.front_window import close_front
-from app.ui.menus import build_menus
 from app.ui.stats_window import StatsWindow
 from app.viewmodels.reply import ChatState
 
@@ -79,12 +78,3 @@ def test_the_chats_commands_wait_while_a_panel_that_is_no_window_of_qts_is_open(
 def test_a_new_chat_comes_to_the_front(driver, stats):
     driver.window.actions_.new_chat.trigger()
     driver.until(driver.window.isActiveWindow)
-
-
-def test_on_a_mac_cmd_return_is_left_to_the_window_in_front(qtbot):
-    windows = {platform: QMainWindow() for platform in ("darwin", "linux")}
-    keys = {}
-    for platform, window in windows.items():
-        qtbot.addWidget(window)
-        keys[platform] = build_menus(window, platform).send.shortcut().toString()
-    assert keys == {"darwin": "", "linux": "Ctrl+Return"}

@@ -1,0 +1,28 @@
+"""The menu bar as each platform gets it."""
+
+import pytest
+from PySide6.QtGui import QAction
+from PySide6.QtWidgets import QMainWindow
+
+from app.ui.menus import build_menus
+
+Role = QAction.MenuRole
+
+
+@pytest.fixture
+def window(qtbot):
+    made = QMainWindow()
+    qtbot.addWidget(made)
+    return made
+
+
+def test_only_the_edits_that_macs_panels_know_are_found_by_their_text(window):
+    build_menus(window)
+    roles = {action.objectName(): action.menuRole() for action in window.findChildren(QAction) if action.objectName()}
+    heuristic = {name for name, role in roles.items() if role is Role.TextHeuristicRole and name.startswith("action_")}
+    assert heuristic == {"action_cut", "action_copy", "action_paste", "action_select_all"}
+
+
+def test_on_a_mac_cmd_return_is_left_to_the_window_in_front(window):
+    assert build_menus(window, "linux").send.shortcut().toString() == "Ctrl+Return"
+    assert build_menus(window, "darwin").send.shortcut().isEmpty()
