@@ -1,5 +1,6 @@
 """The window in front. A Mac's one menu bar stands above all windows, so its commands may be meant for any of them."""
 
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication, QWidget
 
 
@@ -18,3 +19,15 @@ def close_front(window: QWidget) -> None:
     front = QApplication.activeWindow() or window
     if QApplication.activeModalWidget() in (None, front):
         front.close()
+
+
+def minimize_front() -> None:
+    """Put the window in front into the Dock; a question stays with the window that it is about."""
+    if (front := QApplication.activeWindow()) is not None and not front.isModal():
+        front.showMinimized()
+
+
+def zoom_front() -> None:
+    """Make the window in front as large as the screen allows, or as large as it was."""
+    if (front := QApplication.activeWindow()) is not None and not front.isModal():
+        front.setWindowState(front.windowState() ^ Qt.WindowState.WindowMaximized)

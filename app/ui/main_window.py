@@ -1,10 +1,11 @@
 """The window: conversations at the left, the open one in the middle, its live figures at the right."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
 from PySide6.QtCore import QEvent, QSettings, Qt
-from PySide6.QtGui import QCloseEvent, QGuiApplication, QKeySequence, QShortcut
+from PySide6.QtGui import QAction, QCloseEvent, QGuiApplication, QKeySequence, QShortcut
 from PySide6.QtWidgets import QMainWindow, QScrollArea, QSplitter, QStackedWidget, QVBoxLayout
 
 from app.chat.options import CacheMode
@@ -17,7 +18,7 @@ from app.ui.controls import NoticeBar, Page
 from app.ui.empty_state import EmptyState
 from app.ui.file_drop import FileDrop
 from app.ui.find_bar import FindBar
-from app.ui.front_window import close_front, is_another_in_front, is_in_reach
+from app.ui.front_window import close_front, is_another_in_front, is_in_reach, minimize_front, zoom_front
 from app.ui.header import Header
 from app.ui.live_panel import LivePanel
 from app.ui.look import Look
@@ -199,7 +200,7 @@ class MainWindow(QMainWindow):
 
     def _connect_actions(self) -> None:
         actions, commands, session = self.actions_, self.commands, self._session
-        pairs: list[tuple[object, Callable[[], object]]] = [
+        pairs: list[tuple[QAction | None, Callable[[], object]]] = [
             (actions.new_chat, self._new_chat),
             (actions.open_model, commands.open_model),
             (actions.models, commands.show_models),
@@ -234,11 +235,14 @@ class MainWindow(QMainWindow):
             (actions.updates, commands.check_for_updates),
             (actions.about, commands.show_about),
             (actions.stats, commands.show_stats),
+            (actions.minimize, minimize_front),
+            (actions.zoom, zoom_front),
         ]
         of_chat = chat_actions(actions)
         for action, call in pairs:
-            made = self._in_reach(call) if action in of_chat else call
-            action.triggered.connect(lambda _=False, c=made: c())  # type: ignore[attr-defined]
+            if action is not None:  # some stand on a Mac alone
+                made = self._in_reach(call) if action in of_chat else call
+                action.triggered.connect(lambda _=False, c=made: c())
         commands.connect_edits(actions)
         actions.panel.triggered.connect(self._set_panel)
         self.composer.edit.textChanged.connect(self._enable_actions)
@@ -320,7 +324,7 @@ class MainWindow(QMainWindow):
         self._models.conversations.refresh()
         self.sidebar.show_open(None if conversation is None else conversation.id)
         self.header.show_options(self._session.options)
-        self.setWindowTitle(f"{self._session.title} – Nibble")
+        self.setWindowTitle(window_title(self._session.title))
         self._enable_actions()
 
     def _show_messages(self) -> None:
@@ -399,3 +403,8 @@ class MainWindow(QMainWindow):
     def _enable_actions(self) -> None:
         is_behind = is_another_in_front(self)
         enable_actions(self.actions_, self._models, has_message=self.composer.has_message, is_behind=is_behind)
+
+
+def window_title(chat: str, platform: str = sys.platform) -> str:
+    """Return the window's title: on a Mac the menu bar has the program's name, and no title repeats it."""
+    return chat if platform == "darwin" else f"{chat} – Nibble"

@@ -54,6 +54,9 @@ class Actions:
     crash_report: QAction
     updates: QAction
     about: QAction
+    minimize: QAction | None = None
+    zoom: QAction | None = None
+    """These two stand on a Mac alone."""
 
 
 def build_menus(window: QMainWindow, platform: str = sys.platform) -> Actions:
@@ -135,6 +138,12 @@ def build_menus(window: QMainWindow, platform: str = sys.platform) -> Actions:
     smaller = command(view, "smaller", "Smaller Text", "Ctrl+-")
     usual_size = command(view, "usual_size", "Usual Text Size", "Ctrl+0")
 
+    minimize = zoom = None
+    if is_mac:
+        windows = menu("window", "Window")
+        minimize = command(windows, "minimize", "Minimize", "Ctrl+M")
+        zoom = command(windows, "zoom", "Zoom")
+
     help_ = menu("help", "Help")
     logs = command(help_, "logs", "Show Logs")
     crash_report = command(help_, "crash_report", "Show Last Crash Report")
@@ -183,4 +192,6 @@ def build_menus(window: QMainWindow, platform: str = sys.platform) -> Actions:
         crash_report=crash_report,
         updates=updates,
         about=about,
+        minimize=minimize,
+        zoom=zoom,
     )

@@ -3,9 +3,11 @@
 import pytest
 from PySide6.QtWidgets import QDialog
 
-from app.ui.front_window import close_front
+from app.ui.front_window import close_front, minimize_front, zoom_front
+from app.ui.menus import build_menus
 from app.ui.stats_window import StatsWindow
 from app.viewmodels.reply import ChatState
+from tests.ui.window_driver import Driver
 
 
 @pytest.fixture
@@ -14,6 +16,16 @@ def stats(driver):
     driver.window.actions_.stats.trigger()
     made = driver.find("stats_window", StatsWindow)
     driver.until(made.isActiveWindow)
+    return made
+
+
+@pytest.fixture
+def driver_on_a_mac(monkeypatch, loop, program_of):
+    """A window with a Mac's menus."""
+    monkeypatch.setattr("app.ui.main_window.build_menus", lambda window: build_menus(window, "darwin"))
+    made = Driver(loop, program_of())
+    made.program.start()
+    made.until_idle()
     return made
 
 
@@ -78,3 +90,35 @@ def test_the_chats_commands_wait_while_a_panel_that_is_no_window_of_qts_is_open(
 def test_a_new_chat_comes_to_the_front(driver, stats):
     driver.window.actions_.new_chat.trigger()
     driver.until(driver.window.isActiveWindow)
+
+
+def test_minimize_and_zoom_are_for_the_window_in_front(driver, stats):
+    zoom_front()
+    assert stats.isMaximized()
+    zoom_front()
+    assert not stats.isMaximized()
+    minimize_front()
+    assert stats.isMinimized()
+    assert not driver.window.isMinimized()
+    assert not driver.window.isMaximized()
+
+
+def test_a_question_is_not_put_away(driver):
+    driver.window.actions_.options.trigger()
+    dialog = driver.find("options_dialog", QDialog)
+    driver.until(dialog.isActiveWindow)
+    minimize_front()
+    zoom_front()
+    assert not dialog.isMinimized()
+    assert not dialog.isMaximized()
+    dialog.close()
+
+
+def test_on_a_mac_the_window_menu_is_connected(driver_on_a_mac):
+    window = driver_on_a_mac.window
+    window.activateWindow()
+    driver_on_a_mac.until(window.isActiveWindow)
+    window.actions_.zoom.trigger()
+    assert window.isMaximized()
+    window.actions_.minimize.trigger()
+    assert window.isMinimized()
