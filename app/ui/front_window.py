@@ -14,6 +14,13 @@ def is_in_reach(window: QWidget) -> bool:
     return not is_another_in_front(window) and QApplication.activeModalWidget() in (None, window)
 
 
+def bring_to_front(window: QWidget) -> None:
+    """Show a window that is open before all others, also where it was put away."""
+    window.setWindowState(window.windowState() & ~Qt.WindowState.WindowMinimized)
+    window.raise_()
+    window.activateWindow()
+
+
 def close_front(window: QWidget) -> None:
     """Close the window in front, `window` where there is none; nothing while another one waits for an answer."""
     front = QApplication.activeWindow() or window

@@ -18,7 +18,14 @@ from app.ui.controls import NoticeBar, Page
 from app.ui.empty_state import EmptyState
 from app.ui.file_drop import FileDrop
 from app.ui.find_bar import FindBar
-from app.ui.front_window import close_front, is_another_in_front, is_in_reach, minimize_front, zoom_front
+from app.ui.front_window import (
+    bring_to_front,
+    close_front,
+    is_another_in_front,
+    is_in_reach,
+    minimize_front,
+    zoom_front,
+)
 from app.ui.header import Header
 from app.ui.live_panel import LivePanel
 from app.ui.look import Look
@@ -256,7 +263,8 @@ class MainWindow(QMainWindow):
 
     def _new_chat(self) -> None:
         self._session.new_chat()
-        self.activateWindow()  # the menu bar may have been another window's
+        if is_another_in_front(self) or self.isMinimized():  # a Mac's menu bar is there all the same
+            bring_to_front(self)
         self.composer.edit.setFocus()
 
     def _open(self, conversation_id: int) -> None:

@@ -3,11 +3,17 @@
 import pytest
 from PySide6.QtWidgets import QDialog
 
+from app.ui.about_dialog import AboutDialog
 from app.ui.front_window import close_front, minimize_front, zoom_front
 from app.ui.menus import build_menus
+from app.ui.models_window import ModelsWindow
+from app.ui.settings_dialog import SettingsDialog
 from app.ui.stats_window import StatsWindow
+from app.ui.token_dialog import TokenDialog
 from app.viewmodels.reply import ChatState
 from tests.ui.window_driver import Driver
+
+pytestmark = pytest.mark.qt_log_ignore("propagateSizeHints", "does not support raise")  # the offscreen plugin's own
 
 
 @pytest.fixture
@@ -122,3 +128,41 @@ def test_on_a_mac_the_window_menu_is_connected(driver_on_a_mac):
     assert window.isMaximized()
     window.actions_.minimize.trigger()
     assert window.isMinimized()
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        ("settings", SettingsDialog),
+        ("about", AboutDialog),
+        ("models", ModelsWindow),
+        ("stats", StatsWindow),
+        ("token", TokenDialog),
+    ],
+)
+def test_a_window_is_open_once_and_comes_to_the_front_when_asked_for_again(driver, command, kind):
+    action = getattr(driver.window.actions_, command)
+    action.trigger()
+    (first,) = driver.window.findChildren(kind)
+    driver.until(first.isActiveWindow)
+    driver.window.activateWindow()
+    driver.until(driver.window.isActiveWindow)
+    first.showMinimized()
+    action.trigger()
+    assert driver.window.findChildren(kind) == [first]
+    assert not first.isMinimized()
+    driver.until(first.isActiveWindow)
+    first.close()
+    driver.until(lambda: driver.window.findChild(kind) is None)
+    action.trigger()
+    assert driver.window.findChild(kind).isVisible()
+
+
+def test_the_memory_budget_is_gone_to_in_settings_that_are_open(driver, stats):
+    driver.window.actions_.settings.trigger()
+    settings = driver.find("settings_dialog", SettingsDialog)
+    driver.window.actions_.about.trigger()
+    driver.window.commands.raise_budget()
+    assert driver.window.findChildren(SettingsDialog) == [settings]
+    driver.until(settings.isActiveWindow)
+    assert settings.focusWidget() is driver.find("option_memory_budget_gb_fixed")
