@@ -2,8 +2,10 @@
 
 import pytest
 from PySide6.QtGui import QAction
-from PySide6.QtWidgets import QMainWindow
+from PySide6.QtWidgets import QMainWindow, QMenu
 
+from app.bundle import info_plist
+from app.settings.schema import FIELDS
 from app.ui.menus import build_menus
 
 Role = QAction.MenuRole
@@ -26,6 +28,22 @@ def test_only_the_edits_that_macs_panels_know_are_found_by_their_text(window):
 def test_on_a_mac_cmd_return_is_left_to_the_window_in_front(window):
     assert build_menus(window, "linux").send.shortcut().toString() == "Ctrl+Return"
     assert build_menus(window, "darwin").send.shortcut().isEmpty()
+
+
+def test_what_texts_say_of_the_menus_is_so_on_a_mac_too(window, driver):
+    """There what has a role of its own stands in the menu of the app, and not where Linux shows it."""
+    actions, menus = (
+        build_menus(window),
+        {menu.title(): menu.actions() for menu in window.menuBar().findChildren(QMenu)},
+    )
+    assert actions.models in menus["File"]
+    assert f"File, {actions.models.text()}" in driver.find("starter_text").toolTip()
+    updates = next(field for field in FIELDS if field.key == "update_check")
+    licences = info_plist()["NSHumanReadableCopyright"]
+    for action, text in ((actions.updates, updates.help), (actions.about, licences)):
+        assert action.menuRole() is not Role.NoRole
+        assert action.text() in text
+        assert "Help" not in text
 
 
 @pytest.mark.parametrize(("platform", "has_menu"), [("darwin", True), ("linux", False)])
