@@ -116,10 +116,7 @@ def confirm(parent: QWidget, name: str, question: str, explanation: str, verb: s
         label.setTextFormat(Qt.TextFormat.PlainText)
     yes = dialog.addButton(verb, QMessageBox.ButtonRole.AcceptRole)
     yes.setObjectName(f"{name}_yes")
-    no = dialog.addButton(QMessageBox.StandardButton.Cancel)
-    no.setObjectName(f"{name}_cancel")
-    dialog.setDefaultButton(no)
-    dialog.setEscapeButton(no)  # macOS gives a default button Return in place of Esc, unless it is told
+    _add_cancel(dialog)
     dialog.buttonClicked.connect(lambda button: then() if button is yes else None)
     _open(dialog)
 
@@ -151,10 +148,7 @@ def ask_shorten(parent: QWidget, start_over: Callable[[], None], edit: Callable[
         button = dialog.addButton(text, QMessageBox.ButtonRole.AcceptRole)
         button.setObjectName(f"shorten_dialog_{name}")
         button.clicked.connect(then)
-    no = dialog.addButton(QMessageBox.StandardButton.Cancel)
-    no.setObjectName("shorten_dialog_cancel")
-    dialog.setDefaultButton(no)
-    dialog.setEscapeButton(no)  # macOS gives a default button Return in place of Esc, unless it is told
+    _add_cancel(dialog)
     _open(dialog)
 
 
@@ -179,6 +173,16 @@ def show_details(parent: QWidget, detail: str) -> None:
     column.addWidget(CloseBox(dialog, "details"))
     dialog.resize(640, 360)
     _open(dialog)
+
+
+def _add_cancel(dialog: QMessageBox) -> None:
+    """Add a Cancel for Return and for Esc."""
+    no = dialog.addButton(QMessageBox.StandardButton.Cancel)
+    no.setObjectName(f"{dialog.objectName()}_cancel")
+    dialog.setDefaultButton(no)
+    dialog.setEscapeButton(no)
+    # A button of a Mac's own alert has one key, and the default one's is Return; nor has it our size of text.
+    dialog.setOption(QMessageBox.Option.DontUseNativeDialog)
 
 
 def _home() -> Path:
