@@ -139,7 +139,7 @@ def info_plist() -> dict[str, object]:
         "LSApplicationCategoryType": "public.app-category.productivity",
         "NSHighResolutionCapable": True,
         "NSRequiresAquaSystemAppearance": False,
-        "NSHumanReadableCopyright": "Apache-2.0. Licences of all parts: Help, About Nibble.",
+        "NSHumanReadableCopyright": "Apache-2.0. Licences of all parts: About Nibble, Licences…",
         "UIDesignRequiresCompatibility": True,
     }
 

@@ -189,7 +189,7 @@ FIELDS: tuple[Field, ...] = (
         key="update_check",
         label="Look for updates",
         help="Whether Nibble asks for a newer version as it starts. It tells the server nothing but its own version. "
-        "Help > Check for Updates… asks at any time.",
+        "Check for Updates… in the menus asks at any time.",
         default=_default("update_check"),
         choices=tuple(UpdateCheck),
         words=("Only when asked", "At every start"),

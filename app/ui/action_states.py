@@ -1,5 +1,7 @@
 """Which commands can be used now, and in words why others cannot."""
 
+from PySide6.QtGui import QAction
+
 from app.ui.menus import Actions
 from app.viewmodels.models import Models
 from app.viewmodels.reply import ChatState
@@ -30,8 +32,32 @@ def reason_not_to_turn(state: ChatState) -> str:
     return _REASONS[state] if state in _HERE else ""
 
 
-def enable_actions(actions: Actions, models: Models, *, has_message: bool) -> None:
-    """Enable what can be used; `has_message` tells whether there is anything to send."""
+def chat_actions(actions: Actions) -> tuple[QAction, ...]:
+    """Return the commands that act on the open chat, where the person sees it: not while another window is in front."""
+    return (
+        actions.find,
+        actions.find_next,
+        actions.find_previous,
+        actions.search,
+        actions.send,
+        actions.attach,
+        actions.stop,
+        actions.regenerate,
+        actions.edit_last,
+        actions.options,
+        actions.copy_chat,
+        actions.pin,
+        actions.rename,
+        actions.delete,
+        actions.undo_delete,
+    )
+
+
+def enable_actions(actions: Actions, models: Models, *, has_message: bool, is_behind: bool) -> None:
+    """Enable what can be used.
+
+    `has_message` tells whether there is anything to send, `is_behind` whether another window is in front of the chat.
+    """
     session = models.session
     is_idle = session.state is ChatState.IDLE
     stored = session.conversation is not None
@@ -56,3 +82,8 @@ def enable_actions(actions: Actions, models: Models, *, has_message: bool) -> No
     actions.pin.setText("Unpin Chat" if is_pinned else "Pin Chat")
     actions.crash_report.setEnabled(models.support.last_report is not None)
     actions.undo_delete.setEnabled(models.deletions.can_undo)
+    for action in (actions.search, actions.attach, actions.options):
+        action.setEnabled(True)
+    if is_behind:
+        for action in chat_actions(actions):
+            action.setEnabled(False)

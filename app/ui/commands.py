@@ -18,6 +18,7 @@ from app.ui.about_dialog import AboutDialog
 from app.ui.compare_window import CompareWindow
 from app.ui.composer import Composer
 from app.ui.controls import NoticeBar
+from app.ui.front_window import bring_to_front
 from app.ui.menus import Actions
 from app.ui.models_window import ModelsWindow
 from app.ui.options_dialog import OptionsDialog
@@ -67,11 +68,8 @@ class Commands(QObject):
 
     def show_models(self) -> None:
         """Open the list of models, or bring it to the front."""
-        for dialog in self._beside:
-            if isinstance(dialog, ModelsWindow):
-                dialog.raise_()
-                dialog.activateWindow()
-                return
+        if self._bring(ModelsWindow):
+            return
         window = ModelsWindow(self._models.catalogue, self._window)
         window.open_asked.connect(self._models.session.load_model)
         window.open_asked.connect(self._window.activateWindow)
@@ -142,7 +140,9 @@ class Commands(QObject):
         self._notice.show_done("The chat was copied as Markdown.")
 
     def show_settings(self) -> None:
-        """Open the settings."""
+        """Open the settings, or bring them to the front."""
+        if self._bring(SettingsDialog):
+            return
         dialog = SettingsDialog(self._models.settings.settings, self._window)
         dialog.applied.connect(self._apply)
         self._models.settings.changed.connect(dialog.show_settings)
@@ -151,8 +151,9 @@ class Commands(QObject):
     def raise_budget(self) -> None:
         """Open the settings at the memory budget."""
         self.show_settings()
-        if isinstance(dialog := self._beside[-1], SettingsDialog):
-            dialog.go_to("memory_budget_gb")
+        for dialog in self._beside:
+            if isinstance(dialog, SettingsDialog):
+                dialog.go_to("memory_budget_gb")
 
     def shorten(self) -> None:
         """Ask whether the last message goes into a new chat, or is to be edited."""
@@ -198,20 +199,14 @@ class Commands(QObject):
         facts = self._models.model.facts
         if facts is None:
             return
-        for dialog in self._beside:
-            if isinstance(dialog, QualityWindow):
-                dialog.raise_()
-                dialog.activateWindow()
-                return
+        if self._bring(QualityWindow):
+            return
         self._show(QualityWindow(self._models.engine, facts, self._models.session.options.group_size, self._window))
 
     def show_stats(self) -> None:
         """Open the session's figures, or bring them to the front."""
-        for dialog in self._beside:
-            if isinstance(dialog, StatsWindow):
-                dialog.raise_()
-                dialog.activateWindow()
-                return
+        if self._bring(StatsWindow):
+            return
         window = StatsWindow(self._models.stats, self._window)
         window.chat_asked.connect(self._window.activateWindow)
         window.chat_asked.connect(self._composer.edit.setFocus)
@@ -219,18 +214,17 @@ class Commands(QObject):
 
     def show_token(self, repo: str = "") -> None:
         """Ask for the Hugging Face access token; once it is given, the download of `repo` goes on."""
-        for dialog in self._beside:
-            if isinstance(dialog, TokenDialog):
-                dialog.raise_()
-                dialog.activateWindow()
-                return
+        if self._bring(TokenDialog):
+            return
         dialog = TokenDialog(self._models.token, repo, self._window)
         if repo:
             dialog.saved.connect(lambda: self._models.downloads.start(repo))
         self._show(dialog)
 
     def show_about(self) -> None:
-        """Open the versions."""
+        """Open the versions, or bring them to the front."""
+        if self._bring(AboutDialog):
+            return
         self._show(AboutDialog(self._models.engine.machine, self._window))
 
     def show_logs(self) -> None:
@@ -294,6 +288,13 @@ class Commands(QObject):
         """Close what stands beside the window."""
         for dialog in list(self._beside):
             dialog.close()
+
+    def _bring(self, kind: type[QDialog]) -> bool:
+        """Bring the window of this kind to the front, if there is one."""
+        window = next((dialog for dialog in self._beside if isinstance(dialog, kind)), None)
+        if window is not None:
+            bring_to_front(window)
+        return window is not None
 
     def _show(self, dialog: QDialog, *, modal: bool = False) -> None:
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)

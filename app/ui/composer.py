@@ -15,6 +15,9 @@ from app.ui.transcript import COLUMN_WIDTH
 from app.viewmodels.attachments import Chip
 
 LINES_SHOWN = 8
+_MODIFIER = Qt.KeyboardModifier
+_BREAKS = _MODIFIER.ShiftModifier | _MODIFIER.AltModifier | _MODIFIER.MetaModifier
+"""With these Return breaks the line, as in every field of a Mac: there Alt is Option, Meta is Control, Control Cmd."""
 _HINT = "Return sends, Shift+Return starts a new line."
 _EDIT_HINT = "Editing a message: sending goes on from there, and what followed is kept beside it. Esc gives up."
 
@@ -41,9 +44,9 @@ class MessageEdit(QPlainTextEdit):
         self._fit()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Send with Return, with or without Cmd; leave Shift+Return to the text."""
+        """Send with Return, with or without Cmd; with any other key beside it, it starts a new line."""
         if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
-            if event.modifiers() & Qt.KeyboardModifier.ShiftModifier:
+            if event.modifiers() & _BREAKS:
                 self.insertPlainText("\n")
                 self.ensureCursorVisible()
             else:

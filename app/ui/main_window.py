@@ -1,14 +1,15 @@
 """The window: conversations at the left, the open one in the middle, its live figures at the right."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
 from PySide6.QtCore import QEvent, QSettings, Qt
-from PySide6.QtGui import QCloseEvent, QKeySequence, QShortcut
+from PySide6.QtGui import QAction, QCloseEvent, QGuiApplication, QKeySequence, QShortcut
 from PySide6.QtWidgets import QMainWindow, QScrollArea, QSplitter, QStackedWidget, QVBoxLayout
 
 from app.chat.options import CacheMode
-from app.ui.action_states import STOPPABLE, enable_actions, reason_not_to_ask, reason_not_to_turn
+from app.ui.action_states import STOPPABLE, chat_actions, enable_actions, reason_not_to_ask, reason_not_to_turn
 from app.ui.announcements import announce, announce_state
 from app.ui.chat_find import ChatFind
 from app.ui.commands import Commands
@@ -17,6 +18,14 @@ from app.ui.controls import NoticeBar, Page
 from app.ui.empty_state import EmptyState
 from app.ui.file_drop import FileDrop
 from app.ui.find_bar import FindBar
+from app.ui.front_window import (
+    bring_to_front,
+    close_front,
+    is_another_in_front,
+    is_in_reach,
+    minimize_front,
+    zoom_front,
+)
 from app.ui.header import Header
 from app.ui.live_panel import LivePanel
 from app.ui.look import Look
@@ -198,13 +207,13 @@ class MainWindow(QMainWindow):
 
     def _connect_actions(self) -> None:
         actions, commands, session = self.actions_, self.commands, self._session
-        pairs: list[tuple[object, Callable[[], object]]] = [
+        pairs: list[tuple[QAction | None, Callable[[], object]]] = [
             (actions.new_chat, self._new_chat),
             (actions.open_model, commands.open_model),
             (actions.models, commands.show_models),
             (actions.token, commands.show_token),
             (actions.export, commands.export),
-            (actions.close, self.close),
+            (actions.close, lambda: close_front(self)),
             (actions.quit, self.close),
             (actions.find, self.chat_find.open),
             (actions.find_next, lambda: self.chat_find.move(1)),
@@ -233,17 +242,29 @@ class MainWindow(QMainWindow):
             (actions.updates, commands.check_for_updates),
             (actions.about, commands.show_about),
             (actions.stats, commands.show_stats),
+            (actions.minimize, minimize_front),
+            (actions.zoom, zoom_front),
         ]
+        of_chat = chat_actions(actions)
         for action, call in pairs:
-            action.triggered.connect(lambda _=False, c=call: c())  # type: ignore[attr-defined]
+            if action is not None:  # some stand on a Mac alone
+                made = self._in_reach(call) if action in of_chat else call
+                action.triggered.connect(lambda _=False, c=made: c())
         commands.connect_edits(actions)
         actions.panel.triggered.connect(self._set_panel)
         self.composer.edit.textChanged.connect(self._enable_actions)
+        if isinstance(app := QGuiApplication.instance(), QGuiApplication):
+            app.focusWindowChanged.connect(self._enable_actions)
+
+    def _in_reach(self, call: Callable[[], object]) -> Callable[[], object]:
+        return lambda: is_in_reach(self) and call()
 
     # What the person does
 
     def _new_chat(self) -> None:
         self._session.new_chat()
+        if is_another_in_front(self) or self.isMinimized():  # a Mac's menu bar is there all the same
+            bring_to_front(self)
         self.composer.edit.setFocus()
 
     def _open(self, conversation_id: int) -> None:
@@ -311,7 +332,7 @@ class MainWindow(QMainWindow):
         self._models.conversations.refresh()
         self.sidebar.show_open(None if conversation is None else conversation.id)
         self.header.show_options(self._session.options)
-        self.setWindowTitle(f"{self._session.title} – Nibble")
+        self.setWindowTitle(window_title(self._session.title))
         self._enable_actions()
 
     def _show_messages(self) -> None:
@@ -388,4 +409,10 @@ class MainWindow(QMainWindow):
             self.notice.hide()
 
     def _enable_actions(self) -> None:
-        enable_actions(self.actions_, self._models, has_message=self.composer.has_message)
+        is_behind = is_another_in_front(self)
+        enable_actions(self.actions_, self._models, has_message=self.composer.has_message, is_behind=is_behind)
+
+
+def window_title(chat: str, platform: str = sys.platform) -> str:
+    """Return the window's title: on a Mac the menu bar has the program's name, and no title repeats it."""
+    return chat if platform == "darwin" else f"{chat} – Nibble"

@@ -1,5 +1,6 @@
 """The menu bar: every command, its keys and its place."""
 
+import sys
 from dataclasses import dataclass
 
 from PySide6.QtGui import QAction, QKeySequence
@@ -53,10 +54,14 @@ class Actions:
     crash_report: QAction
     updates: QAction
     about: QAction
+    minimize: QAction | None = None
+    zoom: QAction | None = None
+    """These two stand on a Mac alone."""
 
 
-def build_menus(window: QMainWindow) -> Actions:
+def build_menus(window: QMainWindow, platform: str = sys.platform) -> Actions:
     """Fill the window's menu bar and return its commands, connected to nothing yet."""
+    is_mac = platform == "darwin"
     roles, standard = QAction.MenuRole, QKeySequence.StandardKey
 
     def menu(name: str, title: str) -> QMenu:
@@ -89,10 +94,11 @@ def build_menus(window: QMainWindow) -> Actions:
     undo = command(edit, "undo", "Undo", standard.Undo)
     redo = command(edit, "redo", "Redo", standard.Redo)
     edit.addSeparator()
-    cut = command(edit, "cut", "Cut", standard.Cut)
-    copy = command(edit, "copy", "Copy", standard.Copy)
-    paste = command(edit, "paste", "Paste", standard.Paste)
-    select_all = command(edit, "select_all", "Select All", standard.SelectAll)
+    # By these texts Qt finds the commands that a Mac's own panels know too; with no role they would be dead there.
+    cut = command(edit, "cut", "Cut", standard.Cut, roles.TextHeuristicRole)
+    copy = command(edit, "copy", "Copy", standard.Copy, roles.TextHeuristicRole)
+    paste = command(edit, "paste", "Paste", standard.Paste, roles.TextHeuristicRole)
+    select_all = command(edit, "select_all", "Select All", standard.SelectAll, roles.TextHeuristicRole)
     edit.addSeparator()
     find = command(edit, "find", "Find in Chat…", standard.Find)
     find_next = command(edit, "find_next", "Find Next", standard.FindNext)
@@ -103,7 +109,9 @@ def build_menus(window: QMainWindow) -> Actions:
 
     chat = menu("chat", "Chat")
     chat.setToolTipsVisible(True)  # they say why a command is greyed
-    send = command(chat, "send", "Send", "Ctrl+Return")
+    # A Mac's menu bar takes its keys before any window sees them, and Cmd-Return runs comparisons too. The message
+    # field sends by it anyway.
+    send = command(chat, "send", "Send", None if is_mac else "Ctrl+Return")
     attach = command(chat, "attach", "Attach Text File…", "Ctrl+Shift+A")
     stop = command(chat, "stop", "Stop", "Ctrl+.")
     regenerate = command(chat, "regenerate", "Regenerate", "Ctrl+R")
@@ -129,6 +137,12 @@ def build_menus(window: QMainWindow) -> Actions:
     bigger.setShortcuts([QKeySequence("Ctrl++"), QKeySequence("Ctrl+=")])  # the sign needs Shift on many keyboards
     smaller = command(view, "smaller", "Smaller Text", "Ctrl+-")
     usual_size = command(view, "usual_size", "Usual Text Size", "Ctrl+0")
+
+    minimize = zoom = None
+    if is_mac:
+        windows = menu("window", "Window")
+        minimize = command(windows, "minimize", "Minimize", "Ctrl+M")
+        zoom = command(windows, "zoom", "Zoom")
 
     help_ = menu("help", "Help")
     logs = command(help_, "logs", "Show Logs")
@@ -178,4 +192,6 @@ def build_menus(window: QMainWindow) -> Actions:
         crash_report=crash_report,
         updates=updates,
         about=about,
+        minimize=minimize,
+        zoom=zoom,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from PySide6.QtCore import Qt, QUrl
+from PySide6.QtCore import QStandardPaths, Qt, QUrl
 from PySide6.QtWidgets import (
     QDialog,
     QFileDialog,
@@ -32,6 +32,10 @@ SESSION_KINDS = ("csv", "json", "md")
 """What a session's figures can be written as."""
 
 
+_last_folder = Path()
+"""Where the last file dialog of this session ended."""
+
+
 def ask_folder(parent: QWidget, then: Callable[[str], None]) -> None:
     """Ask for a model folder."""
     dialog = QFileDialog(parent, "Open Model Folder")
@@ -40,7 +44,7 @@ def ask_folder(parent: QWidget, then: Callable[[str], None]) -> None:
     dialog.setOption(QFileDialog.Option.ShowDirsOnly)
     dialog.setLabelText(QFileDialog.DialogLabel.Accept, "Open")
     dialog.fileSelected.connect(then)
-    _open(dialog)
+    _open_files(dialog, _home())
 
 
 def ask_text_file(parent: QWidget, then: Callable[[Path], None]) -> None:
@@ -51,7 +55,7 @@ def ask_text_file(parent: QWidget, then: Callable[[Path], None]) -> None:
     dialog.setNameFilters(["Text (*.txt *.md)", "All files (*)"])
     dialog.setLabelText(QFileDialog.DialogLabel.Accept, "Choose")
     dialog.fileSelected.connect(lambda path: then(Path(path)))
-    _open(dialog)
+    _open_files(dialog, _home())
 
 
 def ask_attachments(parent: QWidget, then: Callable[[list[Path]], None]) -> None:
@@ -61,7 +65,7 @@ def ask_attachments(parent: QWidget, then: Callable[[list[Path]], None]) -> None
     dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
     dialog.setLabelText(QFileDialog.DialogLabel.Accept, "Attach")
     dialog.filesSelected.connect(lambda paths: then([Path(path) for path in paths]))
-    _open(dialog)
+    _open_files(dialog, _home())
 
 
 def ask_export_path(
@@ -75,9 +79,9 @@ def ask_export_path(
     dialog.setNameFilters(list(filters))
     dialog.setDefaultSuffix(kinds[0])
     dialog.filterSelected.connect(lambda chosen: dialog.setDefaultSuffix(filters[chosen]))
-    dialog.selectFile(f"{name}.{kinds[0]}")
     dialog.fileSelected.connect(lambda path: then(Path(path)))
-    _open(dialog)
+    documents = Path(QStandardPaths.writableLocation(QStandardPaths.StandardLocation.DocumentsLocation))
+    _open_files(dialog, documents, f"{name}.{kinds[0]}")
 
 
 def ask_title(parent: QWidget, title: str, then: Callable[[str], None]) -> None:
@@ -112,9 +116,7 @@ def confirm(parent: QWidget, name: str, question: str, explanation: str, verb: s
         label.setTextFormat(Qt.TextFormat.PlainText)
     yes = dialog.addButton(verb, QMessageBox.ButtonRole.AcceptRole)
     yes.setObjectName(f"{name}_yes")
-    no = dialog.addButton(QMessageBox.StandardButton.Cancel)
-    no.setObjectName(f"{name}_cancel")
-    dialog.setDefaultButton(no)
+    _add_cancel(dialog)
     dialog.buttonClicked.connect(lambda button: then() if button is yes else None)
     _open(dialog)
 
@@ -146,9 +148,7 @@ def ask_shorten(parent: QWidget, start_over: Callable[[], None], edit: Callable[
         button = dialog.addButton(text, QMessageBox.ButtonRole.AcceptRole)
         button.setObjectName(f"shorten_dialog_{name}")
         button.clicked.connect(then)
-    no = dialog.addButton(QMessageBox.StandardButton.Cancel)
-    no.setObjectName("shorten_dialog_cancel")
-    dialog.setDefaultButton(no)
+    _add_cancel(dialog)
     _open(dialog)
 
 
@@ -173,6 +173,35 @@ def show_details(parent: QWidget, detail: str) -> None:
     column.addWidget(CloseBox(dialog, "details"))
     dialog.resize(640, 360)
     _open(dialog)
+
+
+def _add_cancel(dialog: QMessageBox) -> None:
+    """Add a Cancel for Return and for Esc."""
+    no = dialog.addButton(QMessageBox.StandardButton.Cancel)
+    no.setObjectName(f"{dialog.objectName()}_cancel")
+    dialog.setDefaultButton(no)
+    dialog.setEscapeButton(no)
+    # A button of a Mac's own alert has one key, and the default one's is Return; nor has it our size of text.
+    dialog.setOption(QMessageBox.Option.DontUseNativeDialog)
+
+
+def _home() -> Path:
+    return Path(QStandardPaths.writableLocation(QStandardPaths.StandardLocation.HomeLocation))
+
+
+def _open_files(dialog: QFileDialog, usual: Path, name: str = "") -> None:
+    """Open it where the last one ended, or in the usual folder: the app that Finder starts works in "/"."""
+    folders = (folder for folder in (_last_folder, usual, _home()) if folder != Path() and folder.is_dir())
+    dialog.setDirectory(str(next(folders, _home())))
+    if name:
+        dialog.selectFile(name)
+    dialog.filesSelected.connect(_remember_folder)
+    _open(dialog)
+
+
+def _remember_folder(paths: Sequence[str]) -> None:
+    global _last_folder
+    _last_folder = Path(paths[0]).parent
 
 
 def _open(dialog: QDialog) -> None:

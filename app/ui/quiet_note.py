@@ -50,7 +50,7 @@ class StarterNote(QuietNote):
         super().__init__("starter", "About the starter model", parent)
         self._model = model
         self._text.setText(STARTER_TEXT)
-        self._text.setToolTip("27.8M parameters. File > Get a Real Model… leads to one that gives real answers.")
+        self._text.setToolTip("27.8M parameters. File, Models… leads to one that gives real answers.")
         model.changed.connect(self._show)
         self._show()
 

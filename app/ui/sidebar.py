@@ -136,9 +136,12 @@ class ConversationView(QListView):
     delete_asked = Signal()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Delete the current conversation with Delete or Backspace."""
+        """Delete the current conversation with Delete or Backspace, open it with Return: Qt's lists do not on a Mac."""
         if event.key() in (Qt.Key.Key_Delete, Qt.Key.Key_Backspace):
             self.delete_asked.emit()
+        elif event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            if self.currentIndex().isValid():
+                self.activated.emit(self.currentIndex())
         else:
             super().keyPressEvent(event)
 

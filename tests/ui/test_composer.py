@@ -4,6 +4,8 @@ from PySide6.QtCore import QEvent, Qt
 from app.ui.composer import LINES_SHOWN, Composer
 from tests.ui.event_count import EventCount
 
+MODIFIER = Qt.KeyboardModifier
+
 
 @pytest.fixture
 def composer(qtbot):
@@ -29,6 +31,22 @@ def test_return_sends_and_shift_return_starts_a_new_line(composer, sent, qtbot):
     qtbot.keyClick(composer.edit, Qt.Key.Key_Return)
     assert sent == [("one\ntwo", None)]
     assert composer.text == ""
+
+
+@pytest.mark.parametrize("modifier", [MODIFIER.ShiftModifier, MODIFIER.AltModifier, MODIFIER.MetaModifier])
+@pytest.mark.parametrize("key", [Qt.Key.Key_Return, Qt.Key.Key_Enter])
+def test_return_beside_shift_option_or_a_macs_control_breaks_the_line(composer, sent, qtbot, key, modifier):
+    qtbot.keyClicks(composer.edit, "one")
+    qtbot.keyClick(composer.edit, key, modifier)
+    assert sent == []
+    assert composer.text == "one\n"
+
+
+@pytest.mark.parametrize("modifier", [MODIFIER.NoModifier, MODIFIER.ControlModifier, MODIFIER.KeypadModifier])
+def test_return_sends_also_with_cmd_and_on_the_number_pad(composer, sent, qtbot, modifier):
+    qtbot.keyClicks(composer.edit, "one")
+    qtbot.keyClick(composer.edit, Qt.Key.Key_Return, modifier)
+    assert sent == [("one", None)]
 
 
 def test_what_cannot_be_sent_stays(composer, sent, qtbot):

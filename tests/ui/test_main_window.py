@@ -24,6 +24,7 @@ from app.paths import default_paths
 from app.settings.file import load_settings
 from app.store.store import MessageState, Store
 from app.ui.compare_window import CompareWindow
+from app.ui.main_window import window_title
 from app.ui.models_window import ModelsWindow
 from app.ui.quit_filter import QuitFilter
 from app.viewmodels.reply import ChatState
@@ -69,8 +70,13 @@ def test_a_chat_with_its_live_figures(driver):
     assert len(driver.texts()[1].split()) == 12
     assert driver.find("panel_headline", QLabel).text() == "3.56x smaller than fp16"
     assert "3.56x smaller" in driver.window.transcript.views[1].status_text
-    assert driver.window.windowTitle() == "Hello [tokens 12] – Nibble"
+    assert driver.window.windowTitle() == window_title("Hello [tokens 12]")
     assert driver.window.sidebar.list.currentIndex().data() == "Hello [tokens 12]"
+
+
+def test_a_macs_title_does_not_repeat_the_programs_name():
+    assert window_title("Foxes", "darwin") == "Foxes"
+    assert window_title("Foxes", "linux") == "Foxes – Nibble"
 
 
 def test_the_cache_mode_is_switched_in_the_chat(driver):
@@ -143,7 +149,7 @@ def test_conversations_are_opened_renamed_searched_and_deleted(driver):
     dialog = driver.find("rename_dialog", QInputDialog)
     dialog.setTextValue("Foxes")
     dialog.accept()
-    assert driver.window.windowTitle() == "Foxes – Nibble"
+    assert driver.window.windowTitle() == window_title("Foxes")
 
     sidebar.search.setText("lanterns")
     assert [c.title for c in conversations.conversations] == ["About lanterns"]

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from PySide6.QtCore import QEvent, QPoint, Qt
+from PySide6.QtCore import QEvent, QModelIndex, QPoint, Qt
 from PySide6.QtWidgets import QApplication, QLabel, QMenu
 
 from app.chat.message import Message, Role
@@ -66,6 +66,27 @@ def test_keys_pass_headings_over_and_delete_the_current_chat(filled, qtbot):
     qtbot.keyClick(view, Qt.Key.Key_Down)
     qtbot.keyClick(view, Qt.Key.Key_Delete)
     assert rows(filled) == ["Pinned", "second", "Today", "first"]
+
+
+@pytest.mark.parametrize("key", [Qt.Key.Key_Return, Qt.Key.Key_Enter])
+def test_return_opens_the_current_chat_once(filled, qtbot, key):
+    choose(filled, "third")
+    view, opened = filled.window.sidebar.list, []
+    filled.window.sidebar.opened.connect(opened.append)
+    view.setFocus()
+    qtbot.keyClick(view, Qt.Key.Key_Down)
+    assert view.currentIndex().data() == "second"
+    qtbot.keyClick(view, key)
+    assert len(opened) == 1
+    assert filled.session.title == "second"
+
+
+def test_return_opens_nothing_where_no_chat_is_current(filled, qtbot):
+    view, opened = filled.window.sidebar.list, []
+    filled.window.sidebar.opened.connect(opened.append)
+    view.setCurrentIndex(QModelIndex())
+    qtbot.keyClick(view, Qt.Key.Key_Return)
+    assert opened == []
 
 
 def test_deletion_is_undone_from_the_notice(filled):
