@@ -21,7 +21,6 @@ def test_int4_is_not_given_up_for_want_of_memory(folder: Path, monkeypatch: pyte
     engine = MlxEngine()
     with pytest.raises(NibbleError, match="There is not enough memory to open tiny"):
         engine.load(Load("1", str(folder)), lambda _: None, lambda: False)
-    engine.close()
 
 
 def test_weights_that_memory_does_not_hold(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
