@@ -1,7 +1,11 @@
 """The window in front. A Mac's one menu bar stands above all windows, so its commands may be meant for any of them."""
 
+from collections.abc import Callable
+
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication, QWidget
+
+from app.ui.menus import Actions
 
 
 def is_another_in_front(window: QWidget) -> bool:
@@ -12,6 +16,20 @@ def is_another_in_front(window: QWidget) -> bool:
 def is_in_reach(window: QWidget) -> bool:
     """Tell whether commands may act on this window. A Mac's own file panels are no window of Qt's, but are modal."""
     return not is_another_in_front(window) and QApplication.activeModalWidget() in (None, window)
+
+
+def where_in_reach(window: QWidget, call: Callable[[], object]) -> Callable[[], object]:
+    """Return `call`, made only while commands may act on this window."""
+    return lambda: is_in_reach(window) and call()
+
+
+def connect_front(window: QWidget, actions: Actions) -> None:
+    """Connect the commands that are for whichever window is in front; `window` is the main one."""
+    actions.close.triggered.connect(lambda: close_front(window))
+    if actions.minimize is not None:
+        actions.minimize.triggered.connect(minimize_front)
+    if actions.zoom is not None:
+        actions.zoom.triggered.connect(zoom_front)
 
 
 def bring_to_front(window: QWidget) -> None:

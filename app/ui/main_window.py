@@ -18,14 +18,7 @@ from app.ui.controls import NoticeBar, Page
 from app.ui.empty_state import EmptyState
 from app.ui.file_drop import FileDrop
 from app.ui.find_bar import FindBar
-from app.ui.front_window import (
-    bring_to_front,
-    close_front,
-    is_another_in_front,
-    is_in_reach,
-    minimize_front,
-    zoom_front,
-)
+from app.ui.front_window import bring_to_front, connect_front, is_another_in_front, where_in_reach
 from app.ui.header import Header
 from app.ui.live_panel import LivePanel
 from app.ui.look import Look
@@ -207,13 +200,12 @@ class MainWindow(QMainWindow):
 
     def _connect_actions(self) -> None:
         actions, commands, session = self.actions_, self.commands, self._session
-        pairs: list[tuple[QAction | None, Callable[[], object]]] = [
+        pairs: list[tuple[QAction, Callable[[], object]]] = [
             (actions.new_chat, self._new_chat),
             (actions.open_model, commands.open_model),
             (actions.models, commands.show_models),
             (actions.token, commands.show_token),
             (actions.export, commands.export),
-            (actions.close, lambda: close_front(self)),
             (actions.quit, self.close),
             (actions.find, self.chat_find.open),
             (actions.find_next, lambda: self.chat_find.move(1)),
@@ -242,22 +234,17 @@ class MainWindow(QMainWindow):
             (actions.updates, commands.check_for_updates),
             (actions.about, commands.show_about),
             (actions.stats, commands.show_stats),
-            (actions.minimize, minimize_front),
-            (actions.zoom, zoom_front),
         ]
         of_chat = chat_actions(actions)
         for action, call in pairs:
-            if action is not None:  # some stand on a Mac alone
-                made = self._in_reach(call) if action in of_chat else call
-                action.triggered.connect(lambda _=False, c=made: c())
+            made = where_in_reach(self, call) if action in of_chat else call
+            action.triggered.connect(lambda _=False, c=made: c())
+        connect_front(self, actions)
         commands.connect_edits(actions)
         actions.panel.triggered.connect(self._set_panel)
         self.composer.edit.textChanged.connect(self._enable_actions)
         if isinstance(app := QGuiApplication.instance(), QGuiApplication):
             app.focusWindowChanged.connect(self._enable_actions)
-
-    def _in_reach(self, call: Callable[[], object]) -> Callable[[], object]:
-        return lambda: is_in_reach(self) and call()
 
     # What the person does
 

@@ -32,10 +32,8 @@ def test_on_a_mac_cmd_return_is_left_to_the_window_in_front(window):
 
 def test_what_texts_say_of_the_menus_is_so_on_a_mac_too(window, driver):
     """There what has a role of its own stands in the menu of the app, and not where Linux shows it."""
-    actions, menus = (
-        build_menus(window),
-        {menu.title(): menu.actions() for menu in window.menuBar().findChildren(QMenu)},
-    )
+    actions = build_menus(window)
+    menus = {menu.title(): menu.actions() for menu in window.menuBar().findChildren(QMenu)}
     assert actions.models in menus["File"]
     assert f"File, {actions.models.text()}" in driver.find("starter_text").toolTip()
     updates = next(field for field in FIELDS if field.key == "update_check")
