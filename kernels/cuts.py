@@ -19,7 +19,11 @@ FEW_BLOCKS = 40
 _MERGED_BLOCKS = (FEW_BLOCKS, 80, MOST_BLOCKS)
 """Numbers of partial sums that the second pass is compiled for: a few blocks more than 32 or 64 need no larger one."""
 _FEW_MERGE_SIMDS = 8
-_MOST_NEW_TOKENS = 8
+_SHARED_UNITS = 4
+"""Units of 64 values of the rows of which two SIMD-groups may have half each."""
+_MOST_NEW = 8
+_ROOM_VALUES = 4096
+"""Values of the SIMD-groups' sums for which each of them has room; of more, they come together in two turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +64,24 @@ class Cut:
     """How a step is cut: `sets` threadgroups share a kv head's query vectors, `blocks` its tokens.
 
     A threadgroup has `simds` SIMD-groups, each of which takes tiles of 16 tokens. With `single` it is one at most, and
-    the kernel asks for no next one.
+    the kernel asks for no next one. With two `sharers` each has half of a tile's values, and a single tile.
     """
 
     sets: int
     simds: int
     blocks: int
     single: bool = False
+    sharers: int = 1
 
     @property
     def whole(self) -> bool:
         """Whether one launch does it all."""
         return self.blocks == 1
+
+    @property
+    def tiles(self) -> int:
+        """How many tiles a threadgroup has at a time."""
+        return self.simds // self.sharers
 
     @property
     def merged_blocks(self) -> int:
@@ -84,7 +94,7 @@ class Cut:
 
     def at(self, tokens: int) -> "Cut":
         """Return the cut as it is to be launched at a length. The new tokens are a tile of their own."""
-        return replace(self, single=not self.whole and -(-tokens // TILE) < self.blocks * self.simds)
+        return replace(self, single=not self.whole and -(-tokens // TILE) < self.blocks * self.tiles)
 
     @property
     def kind(self) -> "Cut":
@@ -108,10 +118,15 @@ def cut_for(backend: str, vectors: int, kv_heads: int, head_dim: int, tokens: in
     codes again.
     """
     tuning = TUNINGS[backend]
-    whole = Cut(vectors, tuning.whole_simds, 1)
-    if tokens <= tuning.whole_tokens and fits(whole, vectors, head_dim):
-        return whole
     tiles = -(-tokens // TILE)
+    whole = Cut(vectors, tuning.whole_simds, 1)
+    shared = _shared(tuning, vectors, kv_heads, head_dim, tiles)
+    # Where two SIMD-groups can share a tile, no SIMD-group of a single launch is to have two.
+    most_tiles = tuning.whole_simds - 1 if shared else tuning.whole_tokens // TILE
+    if tiles <= most_tiles and fits(whole, vectors, head_dim):
+        return whole
+    if shared:
+        return shared
     simds = tuning.simds
     groups = tuning.cores
     # The last SIMD-group has the new token instead of a tile.
@@ -121,6 +136,10 @@ def cut_for(backend: str, vectors: int, kv_heads: int, head_dim: int, tokens: in
     fewest = [blocks for blocks in (wanted, -(-wanted // tuning.few_tiles)) if blocks <= _MERGED_BLOCKS[-2]]
     fitting = ([n for n in choices if kv_heads * n * (blocks - blocks // 32) <= groups] for blocks in fewest)
     sets = max(next(filter(None, fitting), choices[:1]))
+    if sets == 1 and 4 < vectors <= 8 and 2 in choices and wanted > min(FEW_BLOCKS, groups // kv_heads):
+        halved = Cut(2, simds, max(2, min(wanted, groups // (kv_heads * 2))))
+        if wanted <= 2 * tuning.few_tiles * halved.blocks:
+            return halved.at(tokens)  # up to some tiles, reading the codes twice takes less than twice the products
     if tiles <= tuning.few_tiles * simds * (groups // (kv_heads * sets)):
         return Cut(sets, simds, max(2, min(wanted, groups // (kv_heads * sets), tuning.most_blocks))).at(tokens)
     groups = tuning.cores * Cut(sets, simds, MOST_BLOCKS).resident(vectors, head_dim)
@@ -129,13 +148,28 @@ def cut_for(backend: str, vectors: int, kv_heads: int, head_dim: int, tokens: in
     return Cut(sets, simds, next((most for most in (32, 64) if most < blocks <= most + most // 16), blocks)).at(tokens)
 
 
+def _shared(tuning: Tuning, vectors: int, kv_heads: int, head_dim: int, tiles: int) -> Cut | None:
+    """Return the cut in which pairs of SIMD-groups share a tile each, or None where the launch would be too large.
+
+    A row of 256 values is long: a threadgroup of whole tiles would wait for twice the bytes, and a SIMD-group would
+    have twice as much to do with them. Two SIMD-groups rotate a row: of sets there are as few as let them rotate all
+    queries and a new token's rows at once, or fewer.
+    """
+    blocks = max(2, -(-(tiles + 1) // (tuning.simds // 2)))
+    if _units(head_dim) != _SHARED_UNITS or blocks > min(tuning.most_blocks, _MERGED_BLOCKS[-2]):
+        return None
+    enough = next(n for n in _divisors(vectors) if vectors // n <= max(1, tuning.simds // 2 - 2))
+    cuts = (Cut(n, tuning.simds, blocks, True, 2) for n in _divisors(vectors)[::-1] if n <= enough)
+    return next((c for c in cuts if kv_heads * c.sets * blocks <= tuning.cores and fits(c, vectors, head_dim)), None)
+
+
 def kinds_of_cut(backend: str, vectors: int, kv_heads: int, head_dim: int, window: int = 0) -> list[Cut]:
     """Return one cut of every kind that `cut_for` gives over all lengths: each is compiled apart.
 
     With `window` over those of a ring, which holds no more tokens.
     """
-    # A cut changes where a tile is begun, and beyond 32,768 tokens no more.
-    lengths = [*range(1, 8210, 16), *range(8193, 33025, 256)]
+    # A cut changes where a tile is begun, and beyond 33,792 tokens no more.
+    lengths = [*range(1, 8210, 16), *range(8193, 34049, 256)]
     if window:
         lengths = [*(tokens for tokens in lengths if tokens < window), window]
     return list(dict.fromkeys(cut_for(backend, vectors, kv_heads, head_dim, tokens).kind for tokens in lengths))
@@ -157,19 +191,24 @@ def fits(cut: Cut, vectors: int, head_dim: int) -> bool:
     """Return whether the kernel takes a cut: few enough query vectors a threadgroup, and memory for them."""
     heads = vectors // cut.sets
     most = 4 if _units(head_dim) > 2 else 8
-    return heads <= most and _bytes(cut, heads, head_dim) <= THREADGROUP_BYTES
+    if cut.sharers > 1 and cut.tiles * heads * head_dim > _ROOM_VALUES:
+        return False
+    return heads <= most and max(_bytes(cut, heads, head_dim, new) for new in (1, _MOST_NEW)) <= THREADGROUP_BYTES
 
 
-def _bytes(cut: Cut, heads: int, head_dim: int) -> int:
-    """Return the step's threadgroup memory at most, as attend.metal lays it out, with groups of 32."""
+def _bytes(cut: Cut, heads: int, head_dim: int, new: int) -> int:
+    """Return the step's threadgroup memory, as attend.metal lays it out, with groups of 32 and `new` new tokens."""
     quads = -(-heads // 4)
     queries = 1024 * _units(head_dim) * quads + 16 * quads
-    rooms = cut.simds if cut.simds * heads * head_dim <= 4096 else -(-cut.simds // 2)
+    rooms = cut.tiles if cut.tiles * heads * head_dim <= _ROOM_VALUES else -(-cut.tiles // 2)
     ends = 4 * 2 * rooms * heads
+    shares = 16 * 32 * cut.simds * quads if cut.sharers > 1 else 0
     # Codes, scales, and for each scale as many floats as choices, twice.
     groups = -(-head_dim // 32)
-    new_tokens = _MOST_NEW_TOKENS * 2 * (head_dim // 2 + 2 * groups + groups * 4 * 2 * 4)
-    return queries + ends + 4 * max(rooms * heads + 2, 2 * _MOST_NEW_TOKENS) * head_dim + new_tokens
+    new_tokens = new * 2 * (head_dim // 2 + 2 * groups + groups * 4 * 2 * 4)
+    # Rotated new rows lie among the rooms, those of a single token behind them.
+    values = max(rooms * heads + (2 if new == 1 else 0), 2 * new) * head_dim
+    return queries + ends + shares + 4 * values + new_tokens
 
 
 def _units(head_dim: int) -> int:

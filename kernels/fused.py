@@ -22,7 +22,17 @@ memory that it shares with the host, where every threadgroup would wait some 4 u
 _TILE_ROWS = 32
 _MOST_WORDS = 2**31
 """Words of codes in a layer's cache; the kernel counts them in 32 bits."""
-_ATTEND_HEADERS = ("numbers.h", "codes.h", "words.h", "matrices.h", "srft_lanes.h", "tiles.h", "new_rows.h", "sums.h")
+_ATTEND_HEADERS = (
+    "numbers.h",
+    "codes.h",
+    "words.h",
+    "matrices.h",
+    "srft_lanes.h",
+    "tiles.h",
+    "softmax.h",
+    "new_rows.h",
+    "sums.h",
+)
 _MERGE_HEADERS = ("neighbours.h", "srft_lanes.h")
 _INPUTS = ("queries", "keys", "values", "codes", "scales", "position", "table")
 _Step = Callable[..., tuple[mx.array, mx.array]]
@@ -193,6 +203,7 @@ def _step(
             ("L", L),
             ("SIMDS", cut.simds),
             ("SINGLE", cut.single),
+            ("SHARERS", cut.sharers),
             ("CODED", coded),
             ("WINDOW", window),
         ],

@@ -66,6 +66,7 @@ def checks(backend: str) -> Iterator[Finding]:
         yield from step(backend, Case(8, 4, head_dim, TOKENS), calibrated=True)
     yield from step(backend, Case(32, 8, 128, TOKENS, 64))
     yield from step(backend, Case(12, 2, 128, TOKENS), new_tokens=4, mask="causal", calibrated=True, again=True)
+    yield from step(backend, Case(4, 1, 256, TOKENS), new_tokens=4, mask="causal", calibrated=True, again=True)
     yield from step(backend, Case(32, 8, 128, TOKENS), dtype=mx.float16)
     yield from step(backend, Case(32, 8, 64, FEW_TOKENS), new_tokens=4, mask="array")
     yield from step(backend, Case(4, 1, 256, TOKENS), window=WINDOW, again=True)

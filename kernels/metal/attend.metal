@@ -4,8 +4,8 @@
 // Launch: threadgroups (nb, HK * SETS, B) of SIMDS * 32 threads. SETS threadgroups share a kv head's query vectors (a
 //   vector is one head's query of one of the L new tokens), HEADS each. The SIMD-groups of all blocks take tiles of the
 //   tokens that were there before in turns, 16 tokens each; the next tile's words are loaded into the registers that this
-//   tile has freed. With SINGLE none has a next one. The last block's last SIMD-group takes the new tokens in place of such
-//   tiles.
+//   tile has freed. With SINGLE none has a next one; then SHARERS SIMD-groups may share a tile, each of which has as many of
+//   a row's units. The last block's last SIMD-group, or SIMD-groups, takes the new tokens in place of such tiles.
 //   With WHOLE nb is 1, and the result is un-rotated here; else attend_merge does that. With CODED the cache holds the new
 //   tokens already, and the position counts them: nothing is coded or written, keys and values are not looked at.
 // Inputs, all row-contiguous: queries T [B, HQ, L, D], keys, values T [B, HK, L, D], from a multiple of 4 bytes on; codes
@@ -21,8 +21,10 @@
 // Arithmetic: products of matrices of 8 by 8 halves, summed in float (matrices.h). Keys: 16 tokens by 16 of a row's
 //   values, times the queries. Values: 16 of a row's values by 16 tokens, times the weights. A matrix has 8 columns: four
 //   query vectors (a QUAD), once for the lower and once for the upper 32 of a UNIT of 64 values, which have a scale each.
-//   Weights carry 2^4 against underflow in half. Relative error against float64 on the same bytes: bfloat16's own 1.7e-3.
+//   Weights are up to 2^4, against underflow in half. Relative error against float64 on the same bytes: bfloat16's own 1.7e-3.
   constexpr int H = units_of<D>();
+  constexpr int U = H / SHARERS;             // units that a SIMD-group has
+  constexpr int TILES = SIMDS / SHARERS;     // tiles that a threadgroup has at a time
   constexpr int QUADS = (HEADS + 3) / 4;
   constexpr int W = D / 8;
   constexpr int N = (D + G - 1) / G;
@@ -33,7 +35,7 @@
   constexpr int C = R / PARTS;               // complex numbers that a lane of them has in the end
   constexpr int GROUPS = SIMDS / PARTS;
   // SIMD-groups whose sums are in `totals` at a time.
-  constexpr int ROOMS = SIMDS * HEADS * D <= 4096 ? SIMDS : (SIMDS + 1) / 2;
+  constexpr int ROOMS = TILES * HEADS * D <= 4096 ? TILES : (TILES + 1) / 2;
   constexpr int NEW_AT = L == 1 ? ROOMS * HEADS : 0;  // where new rows lie among the rooms; a single token's lie behind
   SHARED(uint4, query_packs, 2 * H * QUADS * 32);
   SHARED(float, query_factors, 4 * QUADS);
@@ -42,6 +44,7 @@
   SHARED(float4, total_packs, (ROOMS * HEADS > NEW_AT + 2 * L ? ROOMS * HEADS : NEW_AT + 2 * L) * D / 4);
   SHARED(float, scales_tried, 2 * L * N * SCALE_CHOICES);
   SHARED(float, scale_errors, 2 * L * N * SCALE_CHOICES);
+  SHARED(float4, score_shares, (SHARERS > 1 ? SIMDS * QUADS * 32 : 1));
   SHARED(uint, new_codes, 2 * L * W);
   SHARED(half, new_scales, 2 * L * N);
   SHARED_POINTER(float) totals = (SHARED_POINTER(float))total_packs;
@@ -49,6 +52,8 @@
   const int lane = thread_index_in_simdgroup;
   const int simd = simdgroup_index_in_threadgroup;
   const int thread_id = thread_index_in_threadgroup;
+  const int sharer = simd % SHARERS;
+  const int first_unit = U * sharer;
   const int block = threadgroup_position_in_grid.x;
   const int set = threadgroup_position_in_grid.y;
   const int batch = B == 1 ? 0 : threadgroup_position_in_grid.z;
@@ -72,30 +77,42 @@
   // every set of a kv head codes for itself; then the query vectors. A lane asks for the first of them before its tile.
   const bool last = !CODED && block == blocks - 1;
   const int new_rows = last ? 2 * L : 0;
-  const int next_tiles = (blocks * SIMDS - (CODED ? 0 : 1)) * 16;  // from a SIMD-group's tile to its next one, in tokens
+  const int next_tiles = (blocks * TILES - (CODED ? 0 : 1)) * 16;  // from a SIMD-group's tile to its next one, in tokens
   const int rows = new_rows + HEADS;
   const int part = simd % PARTS;
   int r = simd < GROUPS * PARTS ? simd / PARTS : rows;
   const int first_new_row = (batch * HK + kv_head) * L;
   uint x_raw[R];
-  load_row<D>(x_raw, row_to_rotate<D>(min(r, rows - 1), new_rows, keys, values, first_new_row, queries, first_vector), lane);
   float2 centre[R];   // of new keys or of new values
   float2 smooth[R];   // by which new keys are divided and queries multiplied
-  load_pairs<D, MU>(centre, table + constants + (r % 2 * HK + kv_head) * D, lane);
-  load_pairs<D, SMOOTH>(smooth, table + smoothings + kv_head * D, lane);
+  float rotation[forward_floats<D>()];
+  if (!WHOLE || r < rows) {
+    const int first_row = min(r, rows - 1);
+    load_row<D>(x_raw, row_to_rotate<D>(first_row, new_rows, keys, values, first_new_row, queries, first_vector), lane);
+    load_pairs<D, SMOOTH>(smooth, table + smoothings + kv_head * D, lane);
+    load_lane<forward_floats<D>()>(rotation, table + forward_at<D, HK, MU, LAMBDA, SMOOTH>(), part * 32 + lane, PARTS * 32);
+    if (!CODED) load_pairs<D, MU>(centre, table + constants + (r % 2 * HK + kv_head) * D, lane);
+  }
+  // A core of few threadgroups waits longest for tiles: none is asked for before these rows.
+  if (WHOLE) threadgroup_barrier(mem_flags::mem_none);
+  const thread float* signs = rotation + 2 * forward_twiddles<D>();
   const float query_bound = LAMBDA ? table[bounds + kv_head] : 1.0f;
   const float query_scale = table[bounds + (LAMBDA ? HK : 0)];
-  float rotation[forward_floats<D>()];
-  load_lane<forward_floats<D>()>(rotation, table + forward_at<D, HK, MU, LAMBDA, SMOOTH>(), part * 32 + lane, PARTS * 32);
-  const thread float* signs = rotation + 2 * forward_twiddles<D>();
-  int first = (block * SIMDS + simd) * 16;
-  uint key_words[2][2 * H];   // of tokens line and line + 8: of each unit word 2 pair, then of each the one after
-  uint key_steps[2][pairs_of<D>()];
-  uint value_words[4][H];     // of tokens 2 pair, 2 pair + 1, and the same + 8
-  uint value_steps[2][pairs_of<D>()];
-  load_keys<D, G>(key_words, key_steps, codes, scales, key_row + line + min(first, capacity - 16), pair);
-  load_values<D, G>(value_words, value_steps, codes, scales, value_row + min(first, capacity - 16), line, pair);
-  bool fresh = last && simd == SIMDS - 1;
+  int first = (block * TILES + simd / SHARERS) * 16;
+  const int first_there = min(first, capacity - 16);
+  uint key_words[2][2 * U];   // of tokens line and line + 8: of each unit word 2 pair, then of each the one after
+  uint key_steps[2][pairs_of<U>()];
+  uint value_words[4][U];     // of tokens 2 pair, 2 pair + 1, and the same + 8
+  uint value_steps[2][pairs_of<U>()];
+  load_keys<D, G, U>(key_words, key_steps, codes, scales, key_row + line + first_there, pair, first_unit);
+  load_values<D, G, U>(value_words, value_steps, codes, scales, value_row + first_there, line, pair, first_unit);
+  // What un-rotates the result, far from here still.
+  constexpr int LINES = (inverse_parts<D>() * 32 * inverse_floats<D>() + 31) / 32;
+  if ((WHOLE || block == 0) && thread_id < LINES + (MU ? D / 32 : 0)) {
+    ASK_FOR(table + (thread_id < LINES ? inverse_at<D, HK, MU, LAMBDA, SMOOTH>() + 32 * thread_id
+                                       : constants + (HK + kv_head) * D + 32 * (thread_id - LINES)));
+  }
+  bool fresh = last && simd / SHARERS == TILES - 1;
   const int before = position[0];
   const int row = min(WINDOW > 0 ? before % (WINDOW > 0 ? WINDOW : 1) : before, capacity - L);  // of the first new token
   const int seen = WINDOW > 0 ? min(before, WINDOW) : before;
@@ -125,7 +142,7 @@
   for (int begun = 0; begun < rows; begun += GROUPS) {
     if (early && begun == NEW_END) threadgroup_barrier(mem_flags::mem_threadgroup);
     if (r < rows) {
-      const bool is_new = r < new_rows;
+      const bool is_new = new_rows > 0 && r < new_rows;
       const int which = r % 2;                 // of a new row: 0 a key, 1 a value
       const int h = r - new_rows;              // of a query
       float re[R];
@@ -190,10 +207,12 @@
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
   if (fresh) {
-    // Code the new rows, a word a lane, by the best scales tried.
+    // Code the new rows, a word a lane, by the best scales tried: of each row the words of this SIMD-group's units.
+    constexpr int OWN = PADDED_W / SHARERS;
     #pragma unroll
-    for (int w = 0; w < 2 * L * PADDED_W; w += 32) {
-      const int word = min(w + lane, 2 * L * PADDED_W - 1);
+    for (int w = 0; w < 2 * L * OWN; w += 32) {
+      const int own = min(w + lane, 2 * L * OWN - 1);
+      const int word = own / OWN * PADDED_W + sharer * OWN + own % OWN;
       // Every value is a sum over the whole row: one NaN or infinity there, and none of them is finite.
       const float scale = best_tried(scales_tried, scale_errors, word / (G / 8));
       const float step = fabs(scale) <= 65504.0f ? scale : NOT_A_NUMBER;
@@ -203,7 +222,7 @@
       uint packed = 0u;
       #pragma unroll
       for (int i = 0; i < 8; i++) packed |= nibble_of(code_of(x[i], inverse)) << (4 * i);
-      if (w + lane < 2 * L * PADDED_W && word % PADDED_W < W) {
+      if (w + lane < 2 * L * OWN && word % PADDED_W < W) {
         const int which = word / PADDED_W % 2;
         const int token = word / PADDED_W / 2;
         const int new_row = which * L + token;
@@ -219,26 +238,35 @@
       }
     }
     simdgroup_barrier(mem_flags::mem_threadgroup);
-    load_new_tile<D, G, L>(key_words, key_steps, value_words, value_steps, new_codes, new_scales, line, pair);
+    load_new_tile<D, G, L, U>(key_words, key_steps, value_words, value_steps, new_codes, new_scales, first_unit, line, pair);
   }
 
   float factor[QUADS][2];
-  float most[QUADS][2];
+  float lift[QUADS][2];
   float weight[QUADS][2];
-  float4 sum[H][4][QUADS];    // of values `nibble` and `nibble` + 4 of a unit's word `line`, for two query vectors each
+  float4 sum[U][4][QUADS];    // of values `nibble` and `nibble` + 4 of a unit's word `line`, for two query vectors each
   #pragma unroll
   for (int q = 0; q < QUADS; q++) {
     #pragma unroll
     for (int e = 0; e < 2; e++) {
-      most[q][e] = -3.0e38f;
+      lift[q][e] = -UNSEEN;
       weight[q][e] = 0.0f;
       factor[q][e] = query_factors[4 * q + 2 * (pair & 1) + e];
     }
     #pragma unroll
-    for (int u = 0; u < H; u++) {
+    for (int u = 0; u < U; u++) {
       #pragma unroll
       for (int n = 0; n < 4; n++) sum[u][n][q] = zeros4();
     }
+  }
+  float score[QUADS][4];    // of tokens line (0, 1) and line + 8 (2, 3) for two query vectors
+  SHARED_POINTER(uint4) query_units = query_packs + first_unit * (2 * QUADS * 32);
+  static_assert(SHARERS == 1 || (SHARERS == 2 && SINGLE && ROOMS == TILES), "those who share a tile have no other");
+  if (SHARERS == 2) {
+    tile_scores<U, QUADS>(score, key_words, key_steps, query_units, lane);
+    put_score_shares<QUADS>(score_shares + simd * QUADS * 32, score, lane);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    add_score_shares<QUADS>(score, score_shares + (simd ^ 1) * QUADS * 32, lane);
   }
   while (fresh || first < seen) {
     const int tile = first;
@@ -249,72 +277,35 @@
       const int token = tile + line + 8 * i;
       valid[i] = fresh ? line + 8 * i < L : token < seen && (CODED || WINDOW == 0 || token != row);
     }
-    float score[QUADS][4];    // of tokens line (0, 1) and line + 8 (2, 3) for two query vectors
-    tile_scores<D, QUADS>(score, key_words, key_steps, query_packs, lane);
-    if (!SINGLE) load_keys<D, G>(key_words, key_steps, codes, scales, key_row + line + next_tile, pair);
-    // Online softmax. The maximum follows only when a score exceeds it by 2: weights stay below 2^6.
-    bool exceeds = false;
+    if (SHARERS == 1) tile_scores<U, QUADS>(score, key_words, key_steps, query_units, lane);
+    if (!SINGLE) load_keys<D, G, U>(key_words, key_steps, codes, scales, key_row + line + next_tile, pair, first_unit);
+    bool visible[QUADS][4];
     #pragma unroll
     for (int q = 0; q < QUADS; q++) {
       #pragma unroll
       for (int i = 0; i < 4; i++) {
         score[q][i] += simd_shuffle_xor(score[q][i], MATRIX_SIDE_MASK);
-        bool visible = valid[i / 2];
+        bool seen_by = valid[i / 2];
         if (L > 1 || MASKED) {
           const int query_token = (first_of_head + 4 * q + 2 * (pair & 1) + i % 2) % L;
           const int token = line + i / 2 * 8;
-          visible = visible && (CODED ? tile + token <= seen - L + query_token : !fresh || token <= query_token);
+          seen_by = seen_by && (CODED ? tile + token <= seen - L + query_token : !fresh || token <= query_token);
 #if MASKED
-          visible = visible && mask[query_token * mask_shape[1] + min((fresh ? row : tile) + token, mask_shape[1] - 1)];
+          seen_by = seen_by && mask[query_token * mask_shape[1] + min((fresh ? row : tile) + token, mask_shape[1] - 1)];
 #endif
         }
-        score[q][i] = visible ? score[q][i] * factor[q][i % 2] : -3.0e38f;
-        exceeds = exceeds || score[q][i] > most[q][i % 2] + 2.0f;
+        visible[q][i] = seen_by;
       }
     }
-    if (SINGLE || simd_any(exceeds)) {
-      #pragma unroll
-      for (int q = 0; q < QUADS; q++) {
-        float fade[2];
-        #pragma unroll
-        for (int e = 0; e < 2; e++) {
-          float top = max(score[q][e], score[q][2 + e]);
-          #pragma unroll
-          for (int i = 0; i < 3; i++) top = max(top, simd_shuffle_xor(top, MATRIX_ROW_MASK(i)));
-          top = max(top, most[q][e]);
-          fade[e] = fast::exp2(most[q][e] - top);
-          most[q][e] = top;
-          weight[q][e] *= fade[e];
-        }
-        #pragma unroll
-        for (int u = 0; u < (SINGLE ? 0 : H); u++) {  // a first tile finds sums of zero
-          #pragma unroll
-          for (int n = 0; n < 4; n++) {
-            sum[u][n][q].x *= fade[0];
-            sum[u][n][q].y *= fade[1];
-            sum[u][n][q].z *= fade[0];
-            sum[u][n][q].w *= fade[1];
-          }
-        }
-      }
-    }
-    #pragma unroll
-    for (int q = 0; q < QUADS; q++) {
-      #pragma unroll
-      for (int i = 0; i < 4; i++) {
-        const float p = fast::exp2(score[q][i] - most[q][i % 2] + 4.0f);
-        score[q][i] = score[q][i] == -3.0e38f ? 0.0f : p;
-        weight[q][i % 2] += score[q][i];
-      }
-    }
+    weigh_scores<QUADS, U, SINGLE>(score, visible, factor, lift, weight, &sum[0][0][0]);
     #pragma unroll
     for (int i = 0; i < 2; i++) {
       #pragma unroll
-      for (int u = 0; u < pairs_of<D>(); u++) value_steps[i][u] = valid[i] ? value_steps[i][u] : 0u;
+      for (int u = 0; u < pairs_of<U>(); u++) value_steps[i][u] = valid[i] ? value_steps[i][u] : 0u;
     }
-    add_tile<D, QUADS>(&sum[0][0][0], value_words, value_steps, score);
+    add_tile<U, QUADS>(&sum[0][0][0], value_words, value_steps, score);
     if (SINGLE) break;
-    load_values<D, G>(value_words, value_steps, codes, scales, value_row + next_tile, line, pair);
+    load_values<D, G, U>(value_words, value_steps, codes, scales, value_row + next_tile, line, pair, first_unit);
     first = fresh ? seen : first + next_tiles;
     fresh = false;
   }
@@ -331,21 +322,24 @@
     load_means<D, MU>(means, table + constants + (HK + kv_head) * D, last_part, lane);
   }
 #endif
+  float most[QUADS][2];
   #pragma unroll
   for (int q = 0; q < QUADS; q++) {
     #pragma unroll
     for (int e = 0; e < 2; e++) {
+      most[q][e] = MOST_POWER - lift[q][e];
       #pragma unroll
       for (int i = 0; i < 3; i++) weight[q][e] += simd_shuffle_xor(weight[q][e], MATRIX_ROW_MASK(i));
     }
   }
   if (last && NEW_AT == 0) threadgroup_barrier(mem_flags::mem_threadgroup);  // until here the rooms are the new rows'
   #pragma unroll
-  for (int round = ROOMS < SIMDS ? 0 : 1; round < 2; round++) {
-    const int room = round == 0 ? simd - ROOMS : simd;
-    const bool joined = ROOMS < SIMDS && round == 1 && simd + ROOMS < SIMDS;
+  for (int round = ROOMS < TILES ? 0 : 1; round < 2; round++) {
+    const int room = round == 0 ? simd / SHARERS - ROOMS : simd / SHARERS;
+    const bool joined = ROOMS < TILES && round == 1 && simd / SHARERS + ROOMS < TILES;
     if (room >= 0 && room < ROOMS) {
-      put_sums<D, HEADS, QUADS>(total_packs, tops, weights, room, joined, &sum[0][0][0], most, weight, line, pair);
+      put_sums<D, HEADS, QUADS, U>(total_packs, tops, weights, room, joined, &sum[0][0][0], most, weight, first_unit, line,
+                                   pair);
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }

@@ -58,12 +58,9 @@
   for (int j = 0; j < EACH; j++) x[j] = 0.0f;
   #pragma unroll
   for (int u = 0; u < TURNS; u++) {
-    const int b = simd + u * SIMDS;
-    const float w = simd_shuffle(weights[u * SIMDS / 32], b & 31);
-    if (b < blocks) {
-      #pragma unroll
-      for (int j = 0; j < EACH; j++) x[j] += w * shared_out[u][j];
-    }
+    const float w = simd_shuffle(weights[u * SIMDS / 32], (simd + u * SIMDS) & 31);  // 0 where there is no such block
+    #pragma unroll
+    for (int j = 0; j < EACH; j++) x[j] += w * shared_out[u][j];
   }
   #pragma unroll
   for (int j = 0; j < EACH; j++) {

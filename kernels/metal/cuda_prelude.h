@@ -16,6 +16,8 @@
 #define simdgroup_barrier(flags) __syncwarp()
 // Has a word worked out here, where there is time for it: NVRTC would put that off until the word is used.
 #define WORK_OUT(word) asm volatile("" : "+r"(word))
+// Brings the 128 bytes around an address into the L2 cache, and waits for nothing.
+#define ASK_FOR(address) asm volatile("prefetch.global.L2 [%0];" : : "l"(__cvta_generic_to_global(address)))
 typedef unsigned int uint;
 typedef unsigned short ushort;
 typedef __nv_bfloat16 bfloat;
@@ -30,6 +32,14 @@ template <typename T> inline T simd_max(T v) {
   for (int o = 16; o > 0; o >>= 1) v = max(v, __shfl_xor_sync(0xffffffffu, v, o));
   return v;
 }
+#if __CUDA_ARCH__ >= 800
+// In one step: floats are in the order of these integers.
+inline float simd_max(float v) {
+  const int bits = __float_as_int(v);
+  const int most = __reduce_max_sync(0xffffffffu, bits ^ (bits >> 31 & 0x7fffffff));
+  return __int_as_float(most ^ (most >> 31 & 0x7fffffff));
+}
+#endif
 template <typename T> inline T simd_min(T v) {
   for (int o = 16; o > 0; o >>= 1) v = min(v, __shfl_xor_sync(0xffffffffu, v, o));
   return v;
@@ -39,6 +49,23 @@ template <typename R, typename T> inline R as_type(T v) {
   R r;
   memcpy(&r, &v, sizeof(R));
   return r;
+}
+// A load that is asked for where it stands: NVRTC would put it off to the branch that uses it.
+inline uint load_now(const uint* from) {
+  uint one;
+  asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(one) : "l"(__cvta_generic_to_global(from)));
+  return one;
+}
+inline float2 load_now(const float2* from) {
+  float2 two;
+  asm volatile("ld.global.nc.v2.f32 {%0, %1}, [%2];" : "=f"(two.x), "=f"(two.y) : "l"(__cvta_generic_to_global(from)));
+  return two;
+}
+inline float4 load_now(const float4* from) {
+  float4 four;
+  asm volatile("ld.global.nc.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(four.x), "=f"(four.y), "=f"(four.z), "=f"(four.w) : "l"(__cvta_generic_to_global(from)));
+  return four;
 }
 inline half2 fma(half2 a, half2 b, half2 c) { return __hfma2(a, b, c); }
 namespace fast {

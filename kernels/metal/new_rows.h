@@ -5,7 +5,7 @@
 template <int D, typename T>
 inline const device T* row_to_rotate(int r, int new_rows, const device T* keys, const device T* values, int first_new_row,
                                      const device T* queries, int first_vector) {
-  const bool is_new = r < new_rows;
+  const bool is_new = new_rows > 0 && r < new_rows;
   const device T* rows = is_new ? (r % 2 == 0 ? keys : values) : queries;
   return rows + (is_new ? first_new_row + r / 2 : first_vector + r - new_rows) * D;
 }
@@ -81,29 +81,30 @@ inline uint new_steps(SHARED_POINTER(half) scales, int row, int i, int side) {
 }
 
 // The L new tokens as a tile, from codes and scales of their keys, then of their values. Rows beyond them repeat the last one.
-template <int D, int G, int L>
-inline void load_new_tile(thread uint (*key_words)[2 * units_of<D>()], thread uint (*key_steps)[pairs_of<D>()],
-                          thread uint (*value_words)[units_of<D>()], thread uint (*value_steps)[pairs_of<D>()],
-                          SHARED_POINTER(uint) codes, SHARED_POINTER(half) scales, int line, int pair) {
-  constexpr int H = units_of<D>();
+template <int D, int G, int L, int U>
+inline void load_new_tile(thread uint (*key_words)[2 * U], thread uint (*key_steps)[pairs_of<U>()],
+                          thread uint (*value_words)[U], thread uint (*value_steps)[pairs_of<U>()],
+                          SHARED_POINTER(uint) codes, SHARED_POINTER(half) scales, int first_unit, int line, int pair) {
   constexpr int W = D / 8;
   #pragma unroll
-  for (int u = 0; u < H; u++) {
-    const bool key_there = D % 64 == 0 || 8 * u + 2 * pair < W;
-    const bool value_there = D % 64 == 0 || 8 * u + line < W;
+  for (int u = 0; u < U; u++) {
+    const int key_word = 8 * (first_unit + u) + 2 * pair;
+    const int value_word = 8 * (first_unit + u) + line;
+    const bool key_there = D % 64 == 0 || key_word < W;
+    const bool value_there = D % 64 == 0 || value_word < W;
     #pragma unroll
     for (int i = 0; i < 2; i++) {
       const int t = min(line + 8 * i, L - 1);
-      key_words[i][u] = key_there ? codes[t * W + word_at<D>(8 * u + 2 * pair)] : ZERO_WORD;
-      key_words[i][H + u] = key_there ? codes[t * W + word_at<D>(8 * u + 2 * pair + 1)] : ZERO_WORD;
+      key_words[i][u] = key_there ? codes[t * W + word_at<D>(key_word)] : ZERO_WORD;
+      key_words[i][U + u] = key_there ? codes[t * W + word_at<D>(key_word + 1)] : ZERO_WORD;
       #pragma unroll
       for (int j = 0; j < 2; j++) {
         const int v = L + min(2 * pair + 8 * i + j, L - 1);
-        value_words[2 * i + j][u] = value_there ? codes[v * W + word_at<D>(8 * u + line)] : ZERO_WORD;
+        value_words[2 * i + j][u] = value_there ? codes[v * W + word_at<D>(value_word)] : ZERO_WORD;
       }
       if (u % 2 == 0) {
-        key_steps[i][u / 2] = new_steps<D, G>(scales, t, u / 2, pair / 2);
-        value_steps[i][u / 2] = new_steps<D, G>(scales, L + t, u / 2, pair / 2);
+        key_steps[i][u / 2] = new_steps<D, G>(scales, t, (first_unit + u) / 2, pair / 2);
+        value_steps[i][u / 2] = new_steps<D, G>(scales, L + t, (first_unit + u) / 2, pair / 2);
       }
     }
   }

@@ -69,7 +69,7 @@ template <int FLOATS>
 inline void load_lane(thread float* to, const device float* from, int at, int threads) {
   #pragma unroll
   for (int i = 0; i < FLOATS; i += 4) {
-    const float4 four = *(const device float4*)(from + i * threads + 4 * at);
+    const float4 four = load_now((const device float4*)(from + i * threads + 4 * at));
     to[i] = four.x;
     to[i + 1] = four.y;
     to[i + 2] = four.z;
@@ -168,7 +168,7 @@ template <int D, typename T>
 inline void load_row(thread uint* to, const device T* from, int lane) {
   static_assert(sizeof(T) == 2, "two values are a word");
   #pragma unroll
-  for (int j = 0; j < points_of<D>(); j++) to[j] = *(const device uint*)(from + row_value<D>(2 * j, lane));
+  for (int j = 0; j < points_of<D>(); j++) to[j] = load_now((const device uint*)(from + row_value<D>(2 * j, lane)));
 }
 
 // Of a row of constants what belongs to these values, two and two; nothing where it is not THERE.
@@ -176,7 +176,7 @@ template <int D, bool THERE>
 inline void load_pairs(thread float2* to, const device float* from, int lane) {
   #pragma unroll
   for (int j = 0; j < points_of<D>(); j++) {
-    if (THERE) to[j] = *(const device float2*)(from + row_value<D>(2 * j, lane));
+    if (THERE) to[j] = load_now((const device float2*)(from + row_value<D>(2 * j, lane)));
   }
 }
 

@@ -2,11 +2,11 @@
 // of D values each, in order of the rows' values. Each room has a maximum of its own (in log2), and a weight.
 
 // Puts a SIMD-group's sums, as `add_tile` leaves them, into a room; where it is `joined`, to those that are there already.
-template <int D, int HEADS, int QUADS>
+// Of those that share a tile, the one with its first unit puts maximum and weight there, which all of them have.
+template <int D, int HEADS, int QUADS, int U>
 inline void put_sums(SHARED_POINTER(float4) packs, SHARED_POINTER(float) tops, SHARED_POINTER(float) weights, int room,
                      bool joined, const thread float4* sum, const thread float (*most)[2], const thread float (*weight)[2],
-                     int line, int pair) {
-  constexpr int H = units_of<D>();
+                     int first_unit, int line, int pair) {
   constexpr int W = D / 8;
   float top[QUADS][2];
   float kept[QUADS][2];
@@ -29,15 +29,15 @@ inline void put_sums(SHARED_POINTER(float4) packs, SHARED_POINTER(float) tops, S
     #pragma unroll
     for (int e = 0; e < 2; e++) {
       const int h = 4 * q + 2 * (pair & 1) + e;
-      if (line == 0 && pair / 2 == 0 && h < HEADS) {
+      if (first_unit == 0 && line == 0 && pair / 2 == 0 && h < HEADS) {
         tops[room * HEADS + h] = top[q][e];
         weights[room * HEADS + h] = whole[q][e];
       }
       // A lane's sums count where its columns are of the side on which its word is.
       if (4 * q + e < HEADS && line / 4 == pair / 2 && h < HEADS) {
-        SHARED_POINTER(float4) words = packs + ((room * HEADS + h) * W + line) * 2;
+        SHARED_POINTER(float4) words = packs + ((room * HEADS + h) * W + 8 * first_unit + line) * 2;
         #pragma unroll
-        for (int i = 0; i < 2 * H; i++) {
+        for (int i = 0; i < 2 * U; i++) {
           const bool there = D % 64 == 0 || i / 2 * 8 + line < W;
           float x[4];
           #pragma unroll

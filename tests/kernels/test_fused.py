@@ -214,6 +214,33 @@ def test_every_length_has_a_cut_that_fits_and_was_tried(backend: str) -> None:
                     assert cut.kind in kinds
 
 
+@pytest.mark.parametrize("backend", ["cuda", "metal"])
+@pytest.mark.parametrize(("head_dim", "sharers"), [(256, 2), (192, 1), (128, 1)])
+def test_long_rows_are_shared_while_each_pair_has_a_tile(backend: str, head_dim: int, sharers: int) -> None:
+    at = {tokens: cut_for(backend, 4, 1, head_dim, tokens) for tokens in (128, 256, 1024, 16384)}
+    assert at[128].whole
+    assert at[1024].sharers == sharers
+    assert at[1024].single
+    assert at[16384].sharers == 1
+    if sharers == 2:
+        assert at[256].sharers == 2  # in two launches: in one a SIMD-group would have two tiles
+        assert all(cut.tiles * cut.blocks > -(-tokens // TILE) for tokens, cut in at.items() if cut.sharers == 2)
+
+
+@pytest.mark.usefixtures("on_metal_host")
+@pytest.mark.parametrize("new", [1, 3])
+def test_those_who_share_a_tile_compute_what_one_does(new: int) -> None:
+    heads = (4, 1, 256)
+    mask = "causal" if new > 1 else None
+    cuts = [Cut(4 if new == 1 else 3, 4, 9, single=True, sharers=sharers) for sharers in (2, 1)]
+    steps = [Step(heads, 250, new, calibrated=True) for _ in cuts]
+    shared, alone = (step.run(mask, cut) for step, cut in zip(steps, cuts, strict=True))
+    assert relative(shared, alone) < MOST_RELATIVE_ERROR
+    np.testing.assert_array_equal(np.array(steps[0].codes), np.array(steps[1].codes))
+    np.testing.assert_array_equal(np.array(steps[0].scales), np.array(steps[1].scales))
+    assert relative(steps[0].run_again(mask, cuts[0]), steps[0].right()) < MOST_RELATIVE_ERROR
+
+
 @pytest.mark.usefixtures("on_metal_host")
 def test_a_ring_is_cut_for_the_rows_that_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many tokens came: a cut for all of them would have many blocks without a row."""
