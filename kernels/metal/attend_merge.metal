@@ -17,6 +17,15 @@
   const int kv_head = vector / (VECTORS / HK);
   const int blocks = parts_shape[2];
   const int base = (batch * VECTORS + vector) * blocks;
+  // Maxima and weights first, which there is something to do with before the sums are there.
+  float tops[CHUNKS];
+  float shares[CHUNKS];
+  #pragma unroll
+  for (int u = 0; u < CHUNKS; u++) {
+    const float2 two = *(const device float2*)(parts + 2 * (base + min(u * 32 + lane, blocks - 1)));
+    tops[u] = two.x;
+    shares[u] = two.y;
+  }
   float shared_out[TURNS][EACH];
   #pragma unroll
   for (int u = 0; u < TURNS; u++) {
@@ -31,15 +40,6 @@
     load_means<D, MU>(means, table + 3 * D + (HK + kv_head) * D, part, lane);
   }
   const float lambda = LAMBDA ? table[3 * D + (MU ? 2 * HK * D : 0) + (HK + kv_head) * D + min(thread_id, D - 1)] : 1.0f;
-  threadgroup_barrier(mem_flags::mem_none);
-  float tops[CHUNKS];
-  float shares[CHUNKS];
-  #pragma unroll
-  for (int u = 0; u < CHUNKS; u++) {
-    const int at = 2 * (base + min(u * 32 + lane, blocks - 1));
-    tops[u] = parts[at];
-    shares[u] = parts[at + 1];
-  }
   // Every SIMD-group works out all weights: that is cheaper than to wait for one that does.
   float top = tops[0];
   #pragma unroll
