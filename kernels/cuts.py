@@ -8,6 +8,7 @@ import functools
 from dataclasses import dataclass, replace
 
 from kernels.layout import UNIT
+from kernels.reference import MAX_QUERIES
 
 THREADGROUP_BYTES = 32768
 """Threadgroup memory that every Apple GPU has."""
@@ -21,7 +22,6 @@ _MERGED_BLOCKS = (FEW_BLOCKS, 80, MOST_BLOCKS)
 _FEW_MERGE_SIMDS = 8
 _SHARED_UNITS = 4
 """Units of 64 values of the rows of which two SIMD-groups may have half each."""
-_MOST_NEW = 8
 _ROOM_VALUES = 4096
 """Values of the SIMD-groups' sums for which each of them has room; of more, they come together in two turns."""
 
@@ -137,7 +137,7 @@ def cut_for(backend: str, vectors: int, kv_heads: int, head_dim: int, tokens: in
     fitting = ([n for n in choices if kv_heads * n * (blocks - blocks // 32) <= groups] for blocks in fewest)
     sets = max(next(filter(None, fitting), choices[:1]))
     if sets == 1 and 4 < vectors <= 8 and 2 in choices and wanted > min(FEW_BLOCKS, groups // kv_heads):
-        halved = Cut(2, simds, max(2, min(wanted, groups // (kv_heads * 2))))
+        halved = Cut(2, simds, max(2, min(wanted, groups // (kv_heads * 2), tuning.most_blocks)))
         if wanted <= 2 * tuning.few_tiles * halved.blocks:
             return halved.at(tokens)  # up to some tiles, reading the codes twice takes less than twice the products
     if tiles <= tuning.few_tiles * simds * (groups // (kv_heads * sets)):
@@ -184,7 +184,9 @@ def possible_cuts(vectors: int, head_dim: int, tokens: int) -> list[Cut]:
         for simds in (4, 8, 12, 16):
             wanted = (4, 6, 9, 16, 17, 24, 32, 33, 48, 64, 66, 96, 128)
             found += [Cut(sets, simds, blocks) for blocks in wanted if (blocks - 1) * simds <= tiles]
-    return [cut.at(tokens) for cut in found if fits(cut, vectors, head_dim)]
+            if _units(head_dim) == _SHARED_UNITS:
+                found.append(Cut(sets, simds, max(2, -(-(tiles + 1) // (simds // 2))), True, 2))
+    return [cut.at(tokens) for cut in found if fits(cut, vectors, head_dim) and cut.blocks <= MOST_BLOCKS]
 
 
 def fits(cut: Cut, vectors: int, head_dim: int) -> bool:
@@ -193,7 +195,7 @@ def fits(cut: Cut, vectors: int, head_dim: int) -> bool:
     most = 4 if _units(head_dim) > 2 else 8
     if cut.sharers > 1 and cut.tiles * heads * head_dim > _ROOM_VALUES:
         return False
-    return heads <= most and max(_bytes(cut, heads, head_dim, new) for new in (1, _MOST_NEW)) <= THREADGROUP_BYTES
+    return heads <= most and max(_bytes(cut, heads, head_dim, new) for new in (1, MAX_QUERIES)) <= THREADGROUP_BYTES
 
 
 def _bytes(cut: Cut, heads: int, head_dim: int, new: int) -> int:

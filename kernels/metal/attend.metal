@@ -52,6 +52,7 @@
   const int lane = thread_index_in_simdgroup;
   const int simd = simdgroup_index_in_threadgroup;
   const int thread_id = thread_index_in_threadgroup;
+  const int holder = simd / SHARERS;  // of one of the threadgroup's tiles
   const int sharer = simd % SHARERS;
   const int first_unit = U * sharer;
   const int block = threadgroup_position_in_grid.x;
@@ -86,6 +87,7 @@
   float2 centre[R];   // of new keys or of new values
   float2 smooth[R];   // by which new keys are divided and queries multiplied
   float rotation[forward_floats<D>()];
+  // Otherwise than in one launch by all of them: NVRTC puts what stands in a branch behind the tiles'.
   if (!WHOLE || r < rows) {
     const int first_row = min(r, rows - 1);
     load_row<D>(x_raw, row_to_rotate<D>(first_row, new_rows, keys, values, first_new_row, queries, first_vector), lane);
@@ -93,12 +95,12 @@
     load_lane<forward_floats<D>()>(rotation, table + forward_at<D, HK, MU, LAMBDA, SMOOTH>(), part * 32 + lane, PARTS * 32);
     if (!CODED) load_pairs<D, MU>(centre, table + constants + (r % 2 * HK + kv_head) * D, lane);
   }
-  // A core of few threadgroups waits longest for tiles: none is asked for before these rows.
+  // There a core has so many tiles to wait for that none is asked for before these rows.
   if (WHOLE) threadgroup_barrier(mem_flags::mem_none);
   const thread float* signs = rotation + 2 * forward_twiddles<D>();
   const float query_bound = LAMBDA ? table[bounds + kv_head] : 1.0f;
   const float query_scale = table[bounds + (LAMBDA ? HK : 0)];
-  int first = (block * TILES + simd / SHARERS) * 16;
+  int first = (block * TILES + holder) * 16;
   const int first_there = min(first, capacity - 16);
   uint key_words[2][2 * U];   // of tokens line and line + 8: of each unit word 2 pair, then of each the one after
   uint key_steps[2][pairs_of<U>()];
@@ -108,11 +110,11 @@
   load_values<D, G, U>(value_words, value_steps, codes, scales, value_row + first_there, line, pair, first_unit);
   // What un-rotates the result, far from here still.
   constexpr int LINES = (inverse_parts<D>() * 32 * inverse_floats<D>() + 31) / 32;
-  if ((WHOLE || block == 0) && thread_id < LINES + (MU ? D / 32 : 0)) {
+  if ((WHOLE || block == 0) && thread_id < LINES + (MU ? (D + 31) / 32 : 0)) {
     ASK_FOR(table + (thread_id < LINES ? inverse_at<D, HK, MU, LAMBDA, SMOOTH>() + 32 * thread_id
                                        : constants + (HK + kv_head) * D + 32 * (thread_id - LINES)));
   }
-  bool fresh = last && simd / SHARERS == TILES - 1;
+  bool fresh = last && holder == TILES - 1;
   const int before = position[0];
   const int row = min(WINDOW > 0 ? before % (WINDOW > 0 ? WINDOW : 1) : before, capacity - L);  // of the first new token
   const int seen = WINDOW > 0 ? min(before, WINDOW) : before;
@@ -261,7 +263,7 @@
   }
   float score[QUADS][4];    // of tokens line (0, 1) and line + 8 (2, 3) for two query vectors
   SHARED_POINTER(uint4) query_units = query_packs + first_unit * (2 * QUADS * 32);
-  static_assert(SHARERS == 1 || (SHARERS == 2 && SINGLE && ROOMS == TILES), "those who share a tile have no other");
+  static_assert(SHARERS == 1 || (SHARERS == 2 && D == 256 && SINGLE && ROOMS == TILES), "halves of a single tile");
   if (SHARERS == 2) {
     tile_scores<U, QUADS>(score, key_words, key_steps, query_units, lane);
     put_score_shares<QUADS>(score_shares + simd * QUADS * 32, score, lane);
@@ -335,8 +337,8 @@
   if (last && NEW_AT == 0) threadgroup_barrier(mem_flags::mem_threadgroup);  // until here the rooms are the new rows'
   #pragma unroll
   for (int round = ROOMS < TILES ? 0 : 1; round < 2; round++) {
-    const int room = round == 0 ? simd / SHARERS - ROOMS : simd / SHARERS;
-    const bool joined = ROOMS < TILES && round == 1 && simd / SHARERS + ROOMS < TILES;
+    const int room = round == 0 ? holder - ROOMS : holder;
+    const bool joined = ROOMS < TILES && round == 1 && holder + ROOMS < TILES;
     if (room >= 0 && room < ROOMS) {
       put_sums<D, HEADS, QUADS, U>(total_packs, tops, weights, room, joined, &sum[0][0][0], most, weight, first_unit, line,
                                    pair);

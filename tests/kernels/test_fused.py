@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kernels import fused
-from kernels.cuts import APPLE_THREADS, THREADGROUP_BYTES, TILE, Cut, cut_for, fits, kinds_of_cut
+from kernels.cuts import APPLE_THREADS, THREADGROUP_BYTES, TILE, Cut, cut_for, fits, kinds_of_cut, possible_cuts
 from kernels.lanes import HEAD_SIZES
 from tests.kernels.step_parts import MOST_RELATIVE_ERROR, Step, relative
 from tests.metal_host.fixtures import require_compiler
@@ -225,6 +225,9 @@ def test_long_rows_are_shared_while_each_pair_has_a_tile(backend: str, head_dim:
     if sharers == 2:
         assert at[256].sharers == 2  # in two launches: in one a SIMD-group would have two tiles
         assert all(cut.tiles * cut.blocks > -(-tokens // TILE) for tokens, cut in at.items() if cut.sharers == 2)
+    tried = [cut for cut in possible_cuts(4, head_dim, 1024) if cut.sharers == 2]
+    assert (at[1024] in tried) == (sharers == 2)
+    assert all(cut.single for cut in tried)
 
 
 @pytest.mark.usefixtures("on_metal_host")
