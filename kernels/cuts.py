@@ -103,11 +103,11 @@ class Cut:
 
     def resident(self, vectors: int, head_dim: int) -> int:
         """Return how many threadgroups an NVIDIA core is to hold: as many as its registers allow without spilling."""
-        quads = -(-vectors // self.sets // 4)
+        wide = vectors // self.sets > 4
         units = _units(head_dim)
         # A lane has five numbers of a row of 80 values, of no other one more than four.
         simds = 20 if units == 1 else 16 if units == 2 and head_dim != 80 else 12
-        return 1 if self.whole else max(1, (simds if quads == 1 else simds - 4) // self.simds)
+        return 1 if self.whole else max(1, (simds - 4 if wide else simds) // self.simds)
 
 
 @functools.lru_cache(maxsize=16384)
@@ -138,8 +138,9 @@ def cut_for(backend: str, vectors: int, kv_heads: int, head_dim: int, tokens: in
     sets = max(next(filter(None, fitting), choices[:1]))
     if sets == 1 and 4 < vectors <= 8 and 2 in choices and wanted > min(FEW_BLOCKS, groups // kv_heads):
         halved = Cut(2, simds, max(2, min(wanted, groups // (kv_heads * 2), tuning.most_blocks)))
-        if wanted <= 2 * tuning.few_tiles * halved.blocks:
-            return halved.at(tokens)  # up to some tiles, reading the codes twice takes less than twice the products
+        # Up to a tile more than few, two threadgroups that read the codes once each are faster than one.
+        if wanted <= (tuning.few_tiles + 1) * halved.blocks:
+            return halved.at(tokens)
     if tiles <= tuning.few_tiles * simds * (groups // (kv_heads * sets)):
         return Cut(sets, simds, max(2, min(wanted, groups // (kv_heads * sets), tuning.most_blocks))).at(tokens)
     groups = tuning.cores * Cut(sets, simds, MOST_BLOCKS).resident(vectors, head_dim)
@@ -200,11 +201,10 @@ def fits(cut: Cut, vectors: int, head_dim: int) -> bool:
 
 def _bytes(cut: Cut, heads: int, head_dim: int, new: int) -> int:
     """Return the step's threadgroup memory, as attend.metal lays it out, with groups of 32 and `new` new tokens."""
-    quads = -(-heads // 4)
-    queries = 1024 * _units(head_dim) * quads + 16 * quads
+    queries = 1024 * _units(head_dim) + (32 if heads > 4 else 16)
     rooms = cut.tiles if cut.tiles * heads * head_dim <= _ROOM_VALUES else -(-cut.tiles // 2)
     ends = 4 * 2 * rooms * heads
-    shares = 16 * 32 * cut.simds * quads if cut.sharers > 1 else 0
+    shares = 16 * 32 * cut.simds if cut.sharers > 1 else 0
     # Codes, scales, and for each scale as many floats as choices, twice.
     groups = -(-head_dim // 32)
     new_tokens = new * 2 * (head_dim // 2 + 2 * groups + groups * 4 * 2 * 4)

@@ -19,13 +19,15 @@
 // Outputs: next int [4], [0] = position + L (CODED: position), and WHOLE ? result T [B, HQ, L, D]
 //   : sums float [B, HQ * L, nb, D], parts float [B, HQ * L, nb, 2] = maximum (in log2) and weight of each partial sum.
 // Arithmetic: products of matrices of 8 by 8 halves, summed in float (matrices.h). Keys: 16 tokens by 16 of a row's
-//   values, times the queries. Values: 16 of a row's values by 16 tokens, times the weights. A matrix has 8 columns: four
-//   query vectors (a QUAD), once for the lower and once for the upper 32 of a UNIT of 64 values, which have a scale each.
+//   values, times the queries. Values: 16 of a row's values by 16 tokens, times the weights (tiles.h says which of them).
 //   Weights are up to 2^4, against underflow in half. Relative error against float64 on the same bytes: bfloat16's own 1.7e-3.
   constexpr int H = units_of<D>();
   constexpr int U = H / SHARERS;             // units that a SIMD-group has
   constexpr int TILES = SIMDS / SHARERS;     // tiles that a threadgroup has at a time
-  constexpr int QUADS = (HEADS + 3) / 4;
+  constexpr bool WIDE = HEADS > 4;           // a column of the matrices for each query vector, else two
+  constexpr int COLUMNS = WIDE ? 8 : 4;
+  constexpr int KEY_SIDES = sides_of<G>();
+  constexpr int VALUE_SIDES = value_sides<G, WIDE>();
   constexpr int W = D / 8;
   constexpr int N = (D + G - 1) / G;
   constexpr int PADDED_W = N * G / 8;        // words of a row's groups, the last one whole
@@ -37,14 +39,14 @@
   // SIMD-groups whose sums are in `totals` at a time.
   constexpr int ROOMS = TILES * HEADS * D <= 4096 ? TILES : (TILES + 1) / 2;
   constexpr int NEW_AT = L == 1 ? ROOMS * HEADS : 0;  // where new rows lie among the rooms; a single token's lie behind
-  SHARED(uint4, query_packs, 2 * H * QUADS * 32);
-  SHARED(float, query_factors, 4 * QUADS);
+  SHARED(uint4, query_packs, 2 * H * 32);
+  SHARED(float, query_factors, COLUMNS);
   SHARED(float, tops, ROOMS * HEADS);
   SHARED(float, weights, ROOMS * HEADS);
   SHARED(float4, total_packs, (ROOMS * HEADS > NEW_AT + 2 * L ? ROOMS * HEADS : NEW_AT + 2 * L) * D / 4);
   SHARED(float, scales_tried, 2 * L * N * SCALE_CHOICES);
   SHARED(float, scale_errors, 2 * L * N * SCALE_CHOICES);
-  SHARED(float4, score_shares, (SHARERS > 1 ? SIMDS * QUADS * 32 : 1));
+  SHARED(float4, score_shares, (SHARERS > 1 ? SIMDS * 32 : 1));
   SHARED(uint, new_codes, 2 * L * W);
   SHARED(half, new_scales, 2 * L * N);
   SHARED_POINTER(float) totals = (SHARED_POINTER(float))total_packs;
@@ -63,11 +65,12 @@
   const int kv_head = set / SETS;
   const int first_vector = (batch * HK * SETS + set) * HEADS;
   const int first_of_head = set % SETS * HEADS;  // the same among the kv head's own vectors
-  // Of the matrices a lane has row `line` and columns 2 pair and 2 pair + 1: of tokens line and line + 8 the scores of
-  // two query vectors, by the values that it is on the `side` of.
+  // Of the matrices a lane has row `line` and columns 2 pair and 2 pair + 1: of a tile's tokens own_token and own_token + 8
+  // the scores for the two query vectors from first_column on.
   const int line = matrix_row(lane);
   const int pair = matrix_pair(lane);
-  const int side = pair / 2;
+  const int own_token = token_of(line);
+  const int first_column = WIDE ? 2 * pair : 2 * (pair & 1);
   const int key_row = (batch * HK + kv_head) * capacity;
   const int value_row = ((B + batch) * HK + kv_head) * capacity;
   const int constants = 3 * D;
@@ -102,12 +105,12 @@
   const float query_scale = table[bounds + (LAMBDA ? HK : 0)];
   int first = (block * TILES + holder) * 16;
   const int first_there = min(first, capacity - 16);
-  uint key_words[2][2 * U];   // of tokens line and line + 8: of each unit word 2 pair, then of each the one after
-  uint key_steps[2][pairs_of<U>()];
-  uint value_words[4][U];     // of tokens 2 pair, 2 pair + 1, and the same + 8
-  uint value_steps[2][pairs_of<U>()];
-  load_keys<D, G, U>(key_words, key_steps, codes, scales, key_row + line + first_there, pair, first_unit);
-  load_values<D, G, U>(value_words, value_steps, codes, scales, value_row + first_there, line, pair, first_unit);
+  uint key_words[2][2 * U];  // of tokens own_token and own_token + 8
+  uint key_steps[2][pairs_of<U, KEY_SIDES>()];
+  uint value_words[4][words_of<U, WIDE>()];  // of tokens pair, pair + 4, and the same + 8
+  uint value_steps[2][pairs_of<U, VALUE_SIDES>()];
+  load_keys<D, G, U>(key_words, key_steps, codes, scales, key_row + own_token + first_there, pair, first_unit);
+  load_values<D, G, U, WIDE>(value_words, value_steps, codes, scales, value_row + first_there, line, pair, first_unit);
   // What un-rotates the result, far from here still.
   constexpr int LINES = (inverse_parts<D>() * 32 * inverse_floats<D>() + 31) / 32;
   if ((WHOLE || block == 0) && thread_id < LINES + (MU ? (D + 31) / 32 : 0)) {
@@ -120,22 +123,22 @@
   const int seen = WINDOW > 0 ? min(before, WINDOW) : before;
   SHARED_POINTER(half) query_halves = (SHARED_POINTER(half))query_packs;
   #pragma unroll
-  for (int turn = 0; turn < (2 * H * QUADS + SIMDS - 1) / SIMDS; turn++) {
+  for (int turn = 0; turn < (2 * H + SIMDS - 1) / SIMDS; turn++) {
     const int i = turn * SIMDS * 32 + thread_id;
-    const int vector = i / 32 % QUADS * 4 + right_column(lane) % 4;
-    if (i >= 2 * H * QUADS * 32) break;
-    if (D % 64 != 0 || right_side_differs(lane) || vector >= HEADS) query_packs[i] = zero_pack();
+    const int vector = right_column(lane);
+    if (i >= 2 * H * 32) break;
+    if (D % 64 != 0 || vector >= HEADS) query_packs[i] = zero_pack();
     else if (RIGHT_COLUMNS == 2 && vector == HEADS - 1) {
       #pragma unroll
       for (int e = 0; e < 4; e++) query_halves[8 * i + 2 * e + 1] = (half)0.0f;
     }
   }
-  if (thread_id >= HEADS && thread_id < 4 * QUADS) query_factors[thread_id] = 0.0f;
+  if (thread_id >= HEADS && thread_id < COLUMNS) query_factors[thread_id] = 0.0f;
   if (D % 64 != 0) threadgroup_barrier(mem_flags::mem_threadgroup);  // what is beyond a row stays zero
   uint query_spots[2 * C];  // where the first query's values go
   #pragma unroll
   for (int c = 0; c < 2 * C; c++) {
-    query_spots[c] = query_at(packed_at<D, PARTS>(c, part, lane), 0, QUADS);
+    query_spots[c] = query_at(packed_at<D, PARTS>(c, part, lane), 0);
     WORK_OUT(query_spots[c]);
   }
   // Where queries are left once the new rows are rotated, the SIMD-groups that have none of them begin to code.
@@ -190,7 +193,7 @@
         const float unit = as_type<float>((254u - exponent) << 23);
         #pragma unroll
         for (int c = 0; c < 2 * C; c++) {
-          if (alone) query_halves[query_spots[c] + query_at(0, h, QUADS)] = (half)(x[c] * unit);
+          if (alone) query_halves[query_spots[c] + query_at(0, h)] = (half)(x[c] * unit);
         }
         if (part == 0 && lane == 0) query_factors[h] = query_scale * as_type<float>(exponent << 23);
       }
@@ -240,35 +243,30 @@
       }
     }
     simdgroup_barrier(mem_flags::mem_threadgroup);
-    load_new_tile<D, G, L, U>(key_words, key_steps, value_words, value_steps, new_codes, new_scales, first_unit, line, pair);
+    load_new_tile<D, G, L, U, WIDE>(key_words, key_steps, value_words, value_steps, new_codes, new_scales, first_unit, line,
+                                    pair);
   }
 
-  float factor[QUADS][2];
-  float lift[QUADS][2];
-  float weight[QUADS][2];
-  float4 sum[U][4][QUADS];    // of values `nibble` and `nibble` + 4 of a unit's word `line`, for two query vectors each
+  float factor[2];
+  float lift[2];
+  float weight[2];
+  float4 sum[4 * U];
   #pragma unroll
-  for (int q = 0; q < QUADS; q++) {
-    #pragma unroll
-    for (int e = 0; e < 2; e++) {
-      lift[q][e] = -UNSEEN;
-      weight[q][e] = 0.0f;
-      factor[q][e] = query_factors[4 * q + 2 * (pair & 1) + e];
-    }
-    #pragma unroll
-    for (int u = 0; u < U; u++) {
-      #pragma unroll
-      for (int n = 0; n < 4; n++) sum[u][n][q] = zeros4();
-    }
+  for (int e = 0; e < 2; e++) {
+    lift[e] = -UNSEEN;
+    weight[e] = 0.0f;
+    factor[e] = query_factors[first_column + e];
   }
-  float score[QUADS][4];    // of tokens line (0, 1) and line + 8 (2, 3) for two query vectors
-  SHARED_POINTER(uint4) query_units = query_packs + first_unit * (2 * QUADS * 32);
+  #pragma unroll
+  for (int i = 0; i < 4 * U; i++) sum[i] = zeros4();
+  float score[4];  // of tokens own_token (0, 1) and own_token + 8 (2, 3)
+  SHARED_POINTER(uint4) query_units = query_packs + (first_unit * 64 + (WIDE ? lane : left_of(lane)));
   static_assert(SHARERS == 1 || (SHARERS == 2 && D == 256 && SINGLE && ROOMS == TILES), "halves of a single tile");
   if (SHARERS == 2) {
-    tile_scores<U, QUADS>(score, key_words, key_steps, query_units, lane);
-    put_score_shares<QUADS>(score_shares + simd * QUADS * 32, score, lane);
+    tile_scores<U, KEY_SIDES>(score, key_words, key_steps, query_units);
+    put_score_share(score_shares + simd * 32 + lane, score);
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    add_score_shares<QUADS>(score, score_shares + (simd ^ 1) * QUADS * 32, lane);
+    add_score_share(score, score_shares + (simd ^ 1) * 32 + lane);
   }
   while (fresh || first < seen) {
     const int tile = first;
@@ -276,38 +274,33 @@
     bool valid[2];
     #pragma unroll
     for (int i = 0; i < 2; i++) {
-      const int token = tile + line + 8 * i;
-      valid[i] = fresh ? line + 8 * i < L : token < seen && (CODED || WINDOW == 0 || token != row);
+      const int token = tile + own_token + 8 * i;
+      valid[i] = fresh ? own_token + 8 * i < L : token < seen && (CODED || WINDOW == 0 || token != row);
     }
-    if (SHARERS == 1) tile_scores<U, QUADS>(score, key_words, key_steps, query_units, lane);
-    if (!SINGLE) load_keys<D, G, U>(key_words, key_steps, codes, scales, key_row + line + next_tile, pair, first_unit);
-    bool visible[QUADS][4];
+    if (SHARERS == 1) tile_scores<U, KEY_SIDES>(score, key_words, key_steps, query_units);
+    if (!SINGLE) load_keys<D, G, U>(key_words, key_steps, codes, scales, key_row + own_token + next_tile, pair, first_unit);
+    bool visible[4];
     #pragma unroll
-    for (int q = 0; q < QUADS; q++) {
-      #pragma unroll
-      for (int i = 0; i < 4; i++) {
-        score[q][i] += simd_shuffle_xor(score[q][i], MATRIX_SIDE_MASK);
-        bool seen_by = valid[i / 2];
-        if (L > 1 || MASKED) {
-          const int query_token = (first_of_head + 4 * q + 2 * (pair & 1) + i % 2) % L;
-          const int token = line + i / 2 * 8;
-          seen_by = seen_by && (CODED ? tile + token <= seen - L + query_token : !fresh || token <= query_token);
+    for (int i = 0; i < 4; i++) {
+      visible[i] = valid[i / 2];
+      if (L > 1 || MASKED) {
+        const int query_token = (first_of_head + first_column + i % 2) % L;
+        const int token = own_token + i / 2 * 8;
+        visible[i] = visible[i] && (CODED ? tile + token <= seen - L + query_token : !fresh || token <= query_token);
 #if MASKED
-          seen_by = seen_by && mask[query_token * mask_shape[1] + min((fresh ? row : tile) + token, mask_shape[1] - 1)];
+        visible[i] = visible[i] && mask[query_token * mask_shape[1] + min((fresh ? row : tile) + token, mask_shape[1] - 1)];
 #endif
-        }
-        visible[q][i] = seen_by;
       }
     }
-    weigh_scores<QUADS, U, SINGLE>(score, visible, factor, lift, weight, &sum[0][0][0]);
+    weigh_scores<4 * U, SINGLE>(score, visible, factor, lift, weight, sum);
     #pragma unroll
     for (int i = 0; i < 2; i++) {
       #pragma unroll
-      for (int u = 0; u < pairs_of<U>(); u++) value_steps[i][u] = valid[i] ? value_steps[i][u] : 0u;
+      for (int u = 0; u < pairs_of<U, VALUE_SIDES>(); u++) value_steps[i][u] = valid[i] ? value_steps[i][u] : 0u;
     }
-    add_tile<U, QUADS>(&sum[0][0][0], value_words, value_steps, score);
+    add_tile<U, VALUE_SIDES, WIDE>(sum, value_words, value_steps, score, line);
     if (SINGLE) break;
-    load_values<D, G, U>(value_words, value_steps, codes, scales, value_row + next_tile, line, pair, first_unit);
+    load_values<D, G, U, WIDE>(value_words, value_steps, codes, scales, value_row + next_tile, line, pair, first_unit);
     first = fresh ? seen : first + next_tiles;
     fresh = false;
   }
@@ -324,15 +317,12 @@
     load_means<D, MU>(means, table + constants + (HK + kv_head) * D, last_part, lane);
   }
 #endif
-  float most[QUADS][2];
+  float most[2];
   #pragma unroll
-  for (int q = 0; q < QUADS; q++) {
+  for (int e = 0; e < 2; e++) {
+    most[e] = MOST_POWER - lift[e];
     #pragma unroll
-    for (int e = 0; e < 2; e++) {
-      most[q][e] = MOST_POWER - lift[q][e];
-      #pragma unroll
-      for (int i = 0; i < 3; i++) weight[q][e] += simd_shuffle_xor(weight[q][e], MATRIX_ROW_MASK(i));
-    }
+    for (int i = 0; i < 3; i++) weight[e] += simd_shuffle_xor(weight[e], MATRIX_ROW_MASK(i));
   }
   if (last && NEW_AT == 0) threadgroup_barrier(mem_flags::mem_threadgroup);  // until here the rooms are the new rows'
   #pragma unroll
@@ -340,8 +330,7 @@
     const int room = round == 0 ? holder - ROOMS : holder;
     const bool joined = ROOMS < TILES && round == 1 && holder + ROOMS < TILES;
     if (room >= 0 && room < ROOMS) {
-      put_sums<D, HEADS, QUADS, U>(total_packs, tops, weights, room, joined, &sum[0][0][0], most, weight, first_unit, line,
-                                   pair);
+      put_sums<D, HEADS, U, WIDE>(total_packs, tops, weights, room, joined, sum, most, weight, first_unit, line, pair);
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }

@@ -50,20 +50,20 @@ template <typename R, typename T> inline R as_type(T v) {
   memcpy(&r, &v, sizeof(R));
   return r;
 }
-// A load that is asked for where it stands: NVRTC would put it off to the branch that uses it.
+// A load that is asked for where it stands: NVRTC would put it off to the branch that uses it, as it does with one of .nc.
 inline uint load_now(const uint* from) {
   uint one;
-  asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(one) : "l"(__cvta_generic_to_global(from)));
+  asm volatile("ld.global.u32 %0, [%1];" : "=r"(one) : "l"(__cvta_generic_to_global(from)));
   return one;
 }
 inline float2 load_now(const float2* from) {
   float2 two;
-  asm volatile("ld.global.nc.v2.f32 {%0, %1}, [%2];" : "=f"(two.x), "=f"(two.y) : "l"(__cvta_generic_to_global(from)));
+  asm volatile("ld.global.v2.f32 {%0, %1}, [%2];" : "=f"(two.x), "=f"(two.y) : "l"(__cvta_generic_to_global(from)));
   return two;
 }
 inline float4 load_now(const float4* from) {
   float4 four;
-  asm volatile("ld.global.nc.v4.f32 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ld.global.v4.f32 {%0, %1, %2, %3}, [%4];"
                : "=f"(four.x), "=f"(four.y), "=f"(four.z), "=f"(four.w) : "l"(__cvta_generic_to_global(from)));
   return four;
 }

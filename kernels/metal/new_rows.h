@@ -66,46 +66,50 @@ inline float best_tried(SHARED_POINTER(float) scales, SHARED_POINTER(float) erro
   return fabs(first) < SMALLEST_TRIED ? first : scale;
 }
 
-// Scales of units 2 i and 2 i + 1 of new row `row`, on the lane's side of each.
-template <int D, int G>
-inline uint new_steps(SHARED_POINTER(half) scales, int row, int i, int side) {
+// Scales of new row `row`, as `load_steps` would load them.
+template <int D, int G, int U, int SIDES>
+inline void load_new_steps(thread uint* pairs, SHARED_POINTER(half) scales, int row, int own_side, int first_unit) {
   constexpr int N = (D + G - 1) / G;
-  half2 two;
-  two.x = two.y = (half)0.0f;
-  const int group = (128 * i + 32 * side) / G;
-  if (D % 64 == 0 || group < N) two.x = scales[row * N + scale_at<D, G>(group)];
-  if (2 * i + 1 < units_of<D>() && (D % 64 == 0 || group + 64 / G < N)) {
-    two.y = scales[row * N + scale_at<D, G>(group + 64 / G)];
+  half2 two[pairs_of<U, SIDES>()];
+  #pragma unroll
+  for (int i = 0; i < 2 * pairs_of<U, SIDES>(); i++) {
+    const int group = (64 * (first_unit + i % U) + 32 * (SIDES == 1 ? own_side : i / U)) / G;
+    const half step = i < SIDES * U && group < N ? scales[row * N + scale_at<D, G>(min(group, N - 1))] : (half)0.0f;
+    if (i % 2 == 0) two[i / 2].x = step;
+    else two[i / 2].y = step;
   }
-  return as_type<uint>(two);
+  #pragma unroll
+  for (int i = 0; i < pairs_of<U, SIDES>(); i++) pairs[i] = as_type<uint>(two[i]);
+}
+
+// Word `word` of each unit of new row `row`, as `load_unit_words` would load them.
+template <int D, int U>
+inline void load_new_words(thread uint* words, SHARED_POINTER(uint) codes, int row, int word, int first_unit) {
+  #pragma unroll
+  for (int u = 0; u < U; u++) {
+    const int w = 8 * (first_unit + u) + word;
+    words[u] = D % 64 == 0 || w < D / 8 ? codes[row * (D / 8) + word_at<D>(w)] : ZERO_WORD;
+  }
 }
 
 // The L new tokens as a tile, from codes and scales of their keys, then of their values. Rows beyond them repeat the last one.
-template <int D, int G, int L, int U>
-inline void load_new_tile(thread uint (*key_words)[2 * U], thread uint (*key_steps)[pairs_of<U>()],
-                          thread uint (*value_words)[U], thread uint (*value_steps)[pairs_of<U>()],
-                          SHARED_POINTER(uint) codes, SHARED_POINTER(half) scales, int first_unit, int line, int pair) {
-  constexpr int W = D / 8;
+template <int D, int G, int L, int U, bool WIDE>
+inline void load_new_tile(thread uint (*key_words)[2 * U], thread uint (*key_steps)[pairs_of<U, sides_of<G>()>()],
+                          thread uint (*value_words)[words_of<U, WIDE>()],
+                          thread uint (*value_steps)[pairs_of<U, value_sides<G, WIDE>()>()], SHARED_POINTER(uint) codes,
+                          SHARED_POINTER(half) scales, int first_unit, int line, int pair) {
   #pragma unroll
-  for (int u = 0; u < U; u++) {
-    const int key_word = 8 * (first_unit + u) + 2 * pair;
-    const int value_word = 8 * (first_unit + u) + line;
-    const bool key_there = D % 64 == 0 || key_word < W;
-    const bool value_there = D % 64 == 0 || value_word < W;
+  for (int i = 0; i < 2; i++) {
+    const int token = min(token_of(line) + 8 * i, L - 1);
+    load_new_words<D, U>(key_words[i], codes, token, pair, first_unit);
+    load_new_words<D, U>(key_words[i] + U, codes, token, pair + 4, first_unit);
+    load_new_steps<D, G, U, sides_of<G>()>(key_steps[i], scales, token, 0, first_unit);
     #pragma unroll
-    for (int i = 0; i < 2; i++) {
-      const int t = min(line + 8 * i, L - 1);
-      key_words[i][u] = key_there ? codes[t * W + word_at<D>(key_word)] : ZERO_WORD;
-      key_words[i][U + u] = key_there ? codes[t * W + word_at<D>(key_word + 1)] : ZERO_WORD;
-      #pragma unroll
-      for (int j = 0; j < 2; j++) {
-        const int v = L + min(2 * pair + 8 * i + j, L - 1);
-        value_words[2 * i + j][u] = value_there ? codes[v * W + word_at<D>(value_word)] : ZERO_WORD;
-      }
-      if (u % 2 == 0) {
-        key_steps[i][u / 2] = new_steps<D, G>(scales, t, (first_unit + u) / 2, pair / 2);
-        value_steps[i][u / 2] = new_steps<D, G>(scales, L + t, (first_unit + u) / 2, pair / 2);
-      }
+    for (int j = 0; j < 2; j++) {
+      const int row = L + min(pair + 4 * j + 8 * i, L - 1);
+      load_new_words<D, U>(value_words[2 * i + j], codes, row, WIDE ? line % 4 : line, first_unit);
+      if (WIDE) load_new_words<D, U>(value_words[2 * i + j] + (WIDE ? U : 0), codes, row, line % 4 + 4, first_unit);
     }
+    load_new_steps<D, G, U, value_sides<G, WIDE>()>(value_steps[i], scales, L + token, pair / 2, first_unit);
   }
 }

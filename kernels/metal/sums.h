@@ -3,54 +3,64 @@
 
 // Puts a SIMD-group's sums, as `add_tile` leaves them, into a room; where it is `joined`, to those that are there already.
 // Of those that share a tile, the one with its first unit puts maximum and weight there, which all of them have.
-template <int D, int HEADS, int QUADS, int U>
+inline float sum_of(float4 sum, int column, int high) {
+  return high == 0 ? (column == 0 ? sum.x : sum.y) : (column == 0 ? sum.z : sum.w);
+}
+template <int D, int HEADS, int U, bool WIDE>
 inline void put_sums(SHARED_POINTER(float4) packs, SHARED_POINTER(float) tops, SHARED_POINTER(float) weights, int room,
-                     bool joined, const thread float4* sum, const thread float (*most)[2], const thread float (*weight)[2],
+                     bool joined, const thread float4* sum, const thread float* most, const thread float* weight,
                      int first_unit, int line, int pair) {
   constexpr int W = D / 8;
-  float top[QUADS][2];
-  float kept[QUADS][2];
-  float taken[QUADS][2];
-  float whole[QUADS][2];
+  const int first_vector = WIDE ? 2 * pair : 2 * (pair & 1);
+  float top[2];
+  float kept[2];
+  float taken[2];
+  float whole[2];
   #pragma unroll
-  for (int q = 0; q < QUADS; q++) {
-    #pragma unroll
-    for (int e = 0; e < 2; e++) {
-      const int at = room * HEADS + min(4 * q + 2 * (pair & 1) + e, HEADS - 1);
-      top[q][e] = joined ? max(most[q][e], tops[at]) : most[q][e];
-      kept[q][e] = joined ? fast::exp2(most[q][e] - top[q][e]) : 1.0f;
-      taken[q][e] = joined ? fast::exp2(tops[at] - top[q][e]) : 0.0f;
-      whole[q][e] = joined ? weight[q][e] * kept[q][e] + weights[at] * taken[q][e] : weight[q][e];
-    }
+  for (int e = 0; e < 2; e++) {
+    const int at = room * HEADS + min(first_vector + e, HEADS - 1);
+    top[e] = joined ? max(most[e], tops[at]) : most[e];
+    kept[e] = joined ? fast::exp2(most[e] - top[e]) : 1.0f;
+    taken[e] = joined ? fast::exp2(tops[at] - top[e]) : 0.0f;
+    whole[e] = joined ? weight[e] * kept[e] + weights[at] * taken[e] : weight[e];
   }
   if (joined) simdgroup_barrier(mem_flags::mem_threadgroup);
   #pragma unroll
-  for (int q = 0; q < QUADS; q++) {
-    #pragma unroll
-    for (int e = 0; e < 2; e++) {
-      const int h = 4 * q + 2 * (pair & 1) + e;
-      if (first_unit == 0 && line == 0 && pair / 2 == 0 && h < HEADS) {
-        tops[room * HEADS + h] = top[q][e];
-        weights[room * HEADS + h] = whole[q][e];
-      }
-      // A lane's sums count where its columns are of the side on which its word is.
-      if (4 * q + e < HEADS && line / 4 == pair / 2 && h < HEADS) {
-        SHARED_POINTER(float4) words = packs + ((room * HEADS + h) * W + 8 * first_unit + line) * 2;
+  for (int e = 0; e < 2; e++) {
+    const int h = first_vector + e;
+    if (first_unit == 0 && line == 0 && (WIDE || pair < 2) && h < HEADS) {
+      tops[room * HEADS + h] = top[e];
+      weights[room * HEADS + h] = whole[e];
+    }
+    // Unless WIDE, a lane's sums count where its columns are of the side on which its word is.
+    if (e < HEADS && h < HEADS && (WIDE || line / 4 == pair / 2)) {
+      const int first_word = (room * HEADS + h) * W + 8 * first_unit;
+      if constexpr (WIDE) {
+        SHARED_POINTER(float2) twos = (SHARED_POINTER(float2))packs;
+        #pragma unroll
+        for (int i = 0; i < 4 * U; i++) {
+          const int word = i / 2 * 4 + line % 4;
+          const int at = (first_word + word) * 4 + i % 2 * 2 + line / 4;
+          const bool there = D % 64 == 0 || word < W;
+          float2 total;
+          total.x = total.y = 0.0f;
+          if (joined && there) total = twos[at];
+          total.x = total.x * taken[e] + sum_of(sum[i / 2 * 2], e, i % 2) * kept[e];
+          total.y = total.y * taken[e] + sum_of(sum[i / 2 * 2 + 1], e, i % 2) * kept[e];
+          if (there) twos[at] = total;
+        }
+      } else {
         #pragma unroll
         for (int i = 0; i < 2 * U; i++) {
-          const bool there = D % 64 == 0 || i / 2 * 8 + line < W;
-          float x[4];
-          #pragma unroll
-          for (int n = 0; n < 4; n++) {
-            const float4 four = sum[(i / 2 * 4 + n) * QUADS + q];
-            x[n] = (i % 2 == 0 ? (e == 0 ? four.x : four.y) : (e == 0 ? four.z : four.w)) * kept[q][e];
-          }
-          float4 total = joined && there ? words[i / 2 * 16 + i % 2] : zeros4();
-          total.x = total.x * taken[q][e] + x[0];
-          total.y = total.y * taken[q][e] + x[1];
-          total.z = total.z * taken[q][e] + x[2];
-          total.w = total.w * taken[q][e] + x[3];
-          if (there) words[i / 2 * 16 + i % 2] = total;
+          const int word = i / 2 * 8 + line;
+          const int at = (first_word + word) * 2 + i % 2;
+          const bool there = D % 64 == 0 || word < W;
+          float4 total = joined && there ? packs[at] : zeros4();
+          total.x = total.x * taken[e] + sum_of(sum[i / 2 * 4], e, i % 2) * kept[e];
+          total.y = total.y * taken[e] + sum_of(sum[i / 2 * 4 + 1], e, i % 2) * kept[e];
+          total.z = total.z * taken[e] + sum_of(sum[i / 2 * 4 + 2], e, i % 2) * kept[e];
+          total.w = total.w * taken[e] + sum_of(sum[i / 2 * 4 + 3], e, i % 2) * kept[e];
+          if (there) packs[at] = total;
         }
       }
     }
