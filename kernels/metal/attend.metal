@@ -66,11 +66,11 @@
   const int first_vector = (batch * HK * SETS + set) * HEADS;
   const int first_of_head = set % SETS * HEADS;  // the same among the kv head's own vectors
   // Of the matrices a lane has row `line` and columns 2 pair and 2 pair + 1: of a tile's tokens own_token and own_token + 8
-  // the scores for the two query vectors from first_column on.
+  // the scores for the two query vectors from own_vector on.
   const int line = matrix_row(lane);
   const int pair = matrix_pair(lane);
   const int own_token = token_of(line);
-  const int first_column = WIDE ? 2 * pair : 2 * (pair & 1);
+  const int own_vector = first_vector_of<WIDE>(pair);
   const int key_row = (batch * HK + kv_head) * capacity;
   const int value_row = ((B + batch) * HK + kv_head) * capacity;
   const int constants = 3 * D;
@@ -255,7 +255,7 @@
   for (int e = 0; e < 2; e++) {
     lift[e] = -UNSEEN;
     weight[e] = 0.0f;
-    factor[e] = query_factors[first_column + e];
+    factor[e] = query_factors[own_vector + e];
   }
   #pragma unroll
   for (int i = 0; i < 4 * U; i++) sum[i] = zeros4();
@@ -284,7 +284,7 @@
     for (int i = 0; i < 4; i++) {
       visible[i] = valid[i / 2];
       if (L > 1 || MASKED) {
-        const int query_token = (first_of_head + first_column + i % 2) % L;
+        const int query_token = (first_of_head + own_vector + i % 2) % L;
         const int token = own_token + i / 2 * 8;
         visible[i] = visible[i] && (CODED ? tile + token <= seen - L + query_token : !fresh || token <= query_token);
 #if MASKED

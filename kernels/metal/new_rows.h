@@ -108,7 +108,7 @@ inline void load_new_tile(thread uint (*key_words)[2 * U], thread uint (*key_ste
     for (int j = 0; j < 2; j++) {
       const int row = L + min(pair + 4 * j + 8 * i, L - 1);
       load_new_words<D, U>(value_words[2 * i + j], codes, row, WIDE ? line % 4 : line, first_unit);
-      if (WIDE) load_new_words<D, U>(value_words[2 * i + j] + (WIDE ? U : 0), codes, row, line % 4 + 4, first_unit);
+      if constexpr (WIDE) load_new_words<D, U>(value_words[2 * i + j] + U, codes, row, line % 4 + 4, first_unit);
     }
     load_new_steps<D, G, U, value_sides<G, WIDE>()>(value_steps[i], scales, L + token, pair / 2, first_unit);
   }

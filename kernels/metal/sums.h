@@ -1,17 +1,19 @@
 // The end of a pass over the codes: every SIMD-group's sums come together in ROOMS rooms of threadgroup memory, HEADS rows
 // of D values each, in order of the rows' values. Each room has a maximum of its own (in log2), and a weight.
 
-// Puts a SIMD-group's sums, as `add_tile` leaves them, into a room; where it is `joined`, to those that are there already.
-// Of those that share a tile, the one with its first unit puts maximum and weight there, which all of them have.
+// Of a lane's sums the one of a column, of the lower or the higher of two values.
 inline float sum_of(float4 sum, int column, int high) {
   return high == 0 ? (column == 0 ? sum.x : sum.y) : (column == 0 ? sum.z : sum.w);
 }
+
+// Puts a SIMD-group's sums, as `add_tile` leaves them, into a room; where it is `joined`, to those that are there already.
+// Of those that share a tile, the one with its first unit puts maximum and weight there, which all of them have.
 template <int D, int HEADS, int U, bool WIDE>
 inline void put_sums(SHARED_POINTER(float4) packs, SHARED_POINTER(float) tops, SHARED_POINTER(float) weights, int room,
                      bool joined, const thread float4* sum, const thread float* most, const thread float* weight,
                      int first_unit, int line, int pair) {
   constexpr int W = D / 8;
-  const int first_vector = WIDE ? 2 * pair : 2 * (pair & 1);
+  const int first_vector = first_vector_of<WIDE>(pair);
   float top[2];
   float kept[2];
   float taken[2];

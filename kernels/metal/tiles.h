@@ -6,10 +6,15 @@
 // eight, so that the lanes that load values at a time have rows that stand together. They have eight columns. A WIDE
 // threadgroup has a query vector for each of them. Another one has up to four vectors twice: a weight then stands once by the
 // scales of the lower side and once by those of the upper one.
-inline int token_of(int line) { return line / 2 + line % 2 * 4; }
 #define ZERO_WORD 0x88888888u  // eight codes of value 0
 template <int D> constexpr int units_of() { return (D + 63) / 64; }
 template <int G> constexpr int sides_of() { return 64 / G; }  // that have a scale of their own
+// Of a lane's values: words of each row, and sides whose scales it needs.
+template <int U, bool WIDE> constexpr int words_of() { return WIDE ? 2 * U : U; }
+template <int G, bool WIDE> constexpr int value_sides() { return WIDE ? sides_of<G>() : 1; }
+inline int token_of(int line) { return line / 2 + line % 2 * 4; }
+// The query vector of the first of a lane's two columns; of the other one it is the next.
+template <bool WIDE> inline int first_vector_of(int pair) { return WIDE ? 2 * pair : 2 * (pair & 1); }
 
 // A lane's scales of a row: of SIDES sides the units' one after the other, two in a word. A word that is taken apart when it
 // is loaded is waited for then.
@@ -62,8 +67,8 @@ inline void load_unit_words(thread uint* words, const device uint* codes, int at
 // A tile's keys, as the fused step's lanes hold them: of rows `row`, which the lane's token_of(line) is part of, and row + 8
 // each unit's words `pair` and pair + 4, and the scales.
 template <int D, int G, int U>
-inline void load_keys(thread uint (*words)[2 * U], thread uint (*steps)[pairs_of<U, sides_of<G>()>()], const device uint* codes,
-                      const device half* scales, int row, int pair, int first_unit) {
+inline void load_keys(thread uint (*words)[2 * U], thread uint (*steps)[pairs_of<U, sides_of<G>()>()],
+                      const device uint* codes, const device half* scales, int row, int pair, int first_unit) {
   #pragma unroll
   for (int i = 0; i < 2; i++) {
     load_unit_words<D, U>(words[i], codes, (row + 8 * i) * (D / 8), pair, first_unit);
@@ -74,8 +79,6 @@ inline void load_keys(thread uint (*words)[2 * U], thread uint (*steps)[pairs_of
 
 // Its values: of rows pair, pair + 4 and these + 8 from `row` on each unit's word `line`, or where WIDE its words line % 4 and
 // line % 4 + 4; scales of row + token_of(line) and of that + 8.
-template <int U, bool WIDE> constexpr int words_of() { return WIDE ? 2 * U : U; }
-template <int G, bool WIDE> constexpr int value_sides() { return WIDE ? sides_of<G>() : 1; }
 template <int D, int G, int U, bool WIDE>
 inline void load_values(thread uint (*words)[words_of<U, WIDE>()], thread uint (*steps)[pairs_of<U, value_sides<G, WIDE>()>()],
                         const device uint* codes, const device half* scales, int row, int line, int pair, int first_unit) {
@@ -85,18 +88,19 @@ inline void load_values(thread uint (*words)[words_of<U, WIDE>()], thread uint (
     for (int j = 0; j < 2; j++) {
       const int at = (row + pair + 4 * j + 8 * i) * (D / 8);
       load_unit_words<D, U>(words[2 * i + j], codes, at, WIDE ? line % 4 : line, first_unit);
-      if (WIDE) load_unit_words<D, U>(words[2 * i + j] + (WIDE ? U : 0), codes, at, line % 4 + 4, first_unit);
+      if constexpr (WIDE) load_unit_words<D, U>(words[2 * i + j] + U, codes, at, line % 4 + 4, first_unit);
     }
     load_steps<D, G, U, value_sides<G, WIDE>()>(steps[i], scales, (row + token_of(line) + 8 * i) * ((D + G - 1) / G), pair / 2,
                                                 first_unit);
   }
 }
 
-// Scores of the tile's tokens token_of(line) (0, 1) and that + 8 (2, 3) for the query vectors of two columns, of the SIMD-group's
-// units alone. `queries`: the lane's right-hand matrices, as `query_at` has them, from the first unit on, 32 packs apart.
+// Scores of the tile's tokens token_of(line) (0, 1) and that + 8 (2, 3) for the query vectors of two columns, of the
+// SIMD-group's units alone. `queries`: the lane's right-hand matrices, as `query_at` has them, from the first unit on, 32
+// packs apart.
 template <int U, int SIDES>
-inline void tile_scores(thread float* score, const thread uint (*words)[2 * U], const thread uint (*steps)[pairs_of<U, SIDES>()],
-                        SHARED_POINTER(uint4) queries) {
+inline void tile_scores(thread float* score, const thread uint (*words)[2 * U],
+                        const thread uint (*steps)[pairs_of<U, SIDES>()], SHARED_POINTER(uint4) queries) {
   #pragma unroll
   for (int u = 0; u < U; u++) {
     float4 dot;
