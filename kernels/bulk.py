@@ -20,8 +20,10 @@ SHARED_SIZES = (64, 128, 256)
 _SIMDS = 2
 """SIMD-groups of a threadgroup with several rows each: 11 to 14 KB of threadgroup memory."""
 _THREADGROUPS = 16384
-"""How many of those a launch has at most. On an H200 that many take 0.20 ns a row of 128 values; 1,024 load
-their constants less often, and take 0.35."""
+"""How many of those a launch has at most."""
+_CODING_THREADGROUPS = {"cuda": 2640, "metal": _THREADGROUPS}
+"""The same of coding: twice what an H100 or H200 holds at a time, so that constants are loaded for several tiles. Not
+measured on Metal."""
 _MOST_THREADS = 1024
 
 _KEYS_VALUES = ("keys", "values", "table")
@@ -45,7 +47,7 @@ def reason_against(codec: Codec, dtype: mx.Dtype) -> str:
 
 
 def quantize(
-    codec: Codec, backend: str, keys: mx.array, values: mx.array, threadgroups: int = _THREADGROUPS
+    codec: Codec, backend: str, keys: mx.array, values: mx.array, threadgroups: int | None = None
 ) -> tuple[mx.array, mx.array]:
     """Code keys and values of one type, which may be strided, in one launch.
 
@@ -55,7 +57,8 @@ def quantize(
     layout = codec.layout
     outputs = [((2, B, Hk, L, layout.words), mx.uint32), ((2, B, Hk, L, layout.groups), SCALE_DTYPE)]
     source = _APPEND_ROWS if layout.head_dim in SHARED_SIZES else _APPEND_ROW
-    codes, scales = _launch(source, codec, backend, [keys, values], keys.dtype, (B, Hk, L), outputs, threadgroups)
+    most = threadgroups or _CODING_THREADGROUPS[backend]
+    codes, scales = _launch(source, codec, backend, [keys, values], keys.dtype, (B, Hk, L), outputs, most)
     return codes, scales
 
 

@@ -32,13 +32,15 @@ class Tuning:
 
     Up to `whole_tokens` a step is one launch, of threadgroups with `whole_simds` SIMD-groups, one of which takes the
     new token. Beyond, threadgroups have `simds`, and a launch has one for each of `cores` while that leaves a
-    SIMD-group no more than `few_tiles` tiles, else as many as the cores hold at once, and no more than `most_blocks`.
-    Of more than FEW_BLOCKS the second pass has `merge_simds` SIMD-groups.
+    SIMD-group no more than `few_tiles` tiles. Else it has as many SIMD-groups as the cores hold at once, up to
+    `most_simds` in a threadgroup. There are no more than `most_blocks`; of more than FEW_BLOCKS the second pass has
+    `merge_simds` SIMD-groups.
     """
 
     whole_tokens: int
     whole_simds: int
     simds: int
+    most_simds: int
     cores: int
     few_tiles: int
     most_blocks: int
@@ -48,11 +50,27 @@ class Tuning:
 TUNINGS = {
     # An H100 or H200, which have 132 cores; from scans of chosen cuts (bench/LOG.md).
     "cuda": Tuning(
-        whole_tokens=256, whole_simds=9, simds=8, cores=132, few_tiles=2, most_blocks=MOST_BLOCKS, merge_simds=16
+        whole_tokens=256,
+        whole_simds=9,
+        simds=8,
+        most_simds=20,
+        cores=132,
+        few_tiles=2,
+        most_blocks=MOST_BLOCKS,
+        merge_simds=16,
     ),
     # Not measured. `python -m kernels.bench --tune` on a Mac says better. Four SIMD-groups are what MLX's own vector
     # attention has; `cores` is a guess. No threadgroup has more than APPLE_THREADS threads.
-    "metal": Tuning(whole_tokens=256, whole_simds=9, simds=4, cores=128, few_tiles=2, most_blocks=80, merge_simds=8),
+    "metal": Tuning(
+        whole_tokens=256,
+        whole_simds=9,
+        simds=4,
+        most_simds=4,
+        cores=128,
+        few_tiles=2,
+        most_blocks=80,
+        merge_simds=8,
+    ),
 }
 APPLE_THREADS = 384
 """Threads that an Apple GPU lets a threadgroup have whatever registers they take (M1 and M2; metal-benchmarks, "Max
@@ -101,13 +119,9 @@ class Cut:
         """The cut that stands for all that run the same compiled kernels."""
         return self if self.whole else replace(self, blocks=self.merged_blocks)
 
-    def resident(self, vectors: int, head_dim: int) -> int:
-        """Return how many threadgroups an NVIDIA core is to hold: as many as its registers allow without spilling."""
-        wide = vectors // self.sets > 4
-        units = _units(head_dim)
-        # A lane has five numbers of a row of 80 values, of no other one more than four.
-        simds = 20 if units == 1 else 16 if units == 2 and head_dim != 80 else 12
-        return 1 if self.whole else max(1, (simds - 4 if wide else simds) // self.simds)
+    def resident(self, head_dim: int) -> int:
+        """Return how many threadgroups an NVIDIA core is to hold."""
+        return 1 if self.whole else max(1, _core_simds(head_dim) // self.simds)
 
 
 @functools.lru_cache(maxsize=16384)
@@ -143,10 +157,22 @@ def cut_for(backend: str, vectors: int, kv_heads: int, head_dim: int, tokens: in
             return halved.at(tokens)
     if tiles <= tuning.few_tiles * simds * (groups // (kv_heads * sets)):
         return Cut(sets, simds, max(2, min(wanted, groups // (kv_heads * sets), tuning.most_blocks))).at(tokens)
-    groups = tuning.cores * Cut(sets, simds, MOST_BLOCKS).resident(vectors, head_dim)
+    # Many tiles: as many SIMD-groups as the cores hold, in threadgroups of this size or larger ones. Of those that make
+    # few partial sums the ones that leave a SIMD-group the fewest tiles, of equals the smallest.
+    core = max(simds, min(_core_simds(head_dim), tuning.most_simds))
+    sizes = [n for n in (simds, 2 * simds, core) if n <= core and fits(Cut(sets, n, MOST_BLOCKS), vectors, head_dim)]
+    cuts = [_many(tuning, sets, n, kv_heads, head_dim, tiles) for n in sizes]
+    few = [cut for cut in cuts if cut.blocks <= _MERGED_BLOCKS[-2]]
+    return min(few or cuts, key=lambda cut: -(-(tiles + 1) // (cut.blocks * cut.simds))).at(tokens)
+
+
+def _many(tuning: Tuning, sets: int, simds: int, kv_heads: int, head_dim: int, tiles: int) -> Cut:
+    """Return the cut in which the cores have as many SIMD-groups as they hold, `simds` of them in a threadgroup."""
+    wanted = -(-(tiles + 1) // simds)
+    groups = tuning.cores * Cut(sets, simds, MOST_BLOCKS).resident(head_dim)
     blocks = max(2, min(wanted, groups // (kv_heads * sets), tuning.most_blocks))
     # A few more than 32 or 64 only make the second pass longer.
-    return Cut(sets, simds, next((most for most in (32, 64) if most < blocks <= most + most // 16), blocks)).at(tokens)
+    return Cut(sets, simds, next((most for most in (32, 64) if most < blocks <= most + most // 16), blocks))
 
 
 def _shared(tuning: Tuning, vectors: int, kv_heads: int, head_dim: int, tiles: int) -> Cut | None:
@@ -169,8 +195,8 @@ def kinds_of_cut(backend: str, vectors: int, kv_heads: int, head_dim: int, windo
 
     With `window` over those of a ring, which holds no more tokens.
     """
-    # A cut changes where a tile is begun, and beyond 33,792 tokens no more.
-    lengths = [*range(1, 8210, 16), *range(8193, 34049, 256)]
+    # A cut changes where a tile is begun, and beyond 81,920 tokens no more.
+    lengths = [*range(1, 8210, 16), *range(8193, 34049, 256), *range(34049, 82_000, 512)]
     if window:
         lengths = [*(tokens for tokens in lengths if tokens < window), window]
     return list(dict.fromkeys(cut_for(backend, vectors, kv_heads, head_dim, tokens).kind for tokens in lengths))
@@ -182,7 +208,7 @@ def possible_cuts(vectors: int, head_dim: int, tokens: int) -> list[Cut]:
     found = []
     for sets in _divisors(vectors):
         found += [Cut(sets, simds, 1) for simds in (5, 9, 17)]
-        for simds in (4, 8, 12, 16):
+        for simds in (4, 8, 12, 16, 20):
             wanted = (4, 6, 9, 16, 17, 24, 32, 33, 48, 64, 66, 96, 128)
             found += [Cut(sets, simds, blocks) for blocks in wanted if (blocks - 1) * simds <= tiles]
             if _units(head_dim) == _SHARED_UNITS:
@@ -208,14 +234,20 @@ def _bytes(cut: Cut, heads: int, head_dim: int, new: int) -> int:
     # Codes, scales, and for each scale as many floats as choices, twice.
     groups = -(-head_dim // 32)
     new_tokens = new * 2 * (head_dim // 2 + 2 * groups + groups * 4 * 2 * 4)
-    # Rotated new rows lie among the rooms, those of a single token behind them.
-    values = max(rooms * heads + (2 if new == 1 else 0), 2 * new) * head_dim
+    # Rows of a room are moved apart (sums.h). Rotated new rows lie among the rooms, a single token's behind them.
+    room = heads * head_dim + 4 * ((heads - 1) // 2 % 2 + (heads - 1) // 4 * 4)
+    values = max(rooms * room + (2 * head_dim if new == 1 else 0), 2 * new * head_dim)
     return queries + ends + shares + 4 * values + new_tokens
 
 
 def _units(head_dim: int) -> int:
     """Return how many units of 64 values, the last one filled up, a row takes in the step's matrices."""
     return -(-head_dim // UNIT)
+
+
+def _core_simds(head_dim: int) -> int:
+    """Return how many SIMD-groups share an NVIDIA core: as its registers allow, but fewer of rows of 192 and 256."""
+    return {1: 20, 2: 16}.get(_units(head_dim), 8)
 
 
 def _divisors(n: int) -> list[int]:

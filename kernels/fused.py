@@ -189,7 +189,7 @@ def _step(
             (
                 ("WHOLE", int(cut.whole)),
                 ("MASKED", int(masked)),
-                *resident(threads, cut.resident(vectors, D)),
+                *resident(threads, cut.resident(D)),
             ),
             row_contiguous=True,
         ),

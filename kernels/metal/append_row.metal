@@ -62,7 +62,7 @@
   #pragma unroll
   for (int i = 0; i < SCALE_CHOICES; i++) {
     const float tried = scale_tried(whole, i);
-    const float gap = fma(-code_of(y, inverse_of(tried)), tried, y);
+    const float gap = fma(-code_of(y, share_of(tried)), tried, y);
     const float error = simd_sum(gap * gap);
     if (lane == 0) errors[i * SIMDS + simd] = error;
   }

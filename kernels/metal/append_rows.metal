@@ -6,19 +6,15 @@
 //   other strides must begin at a multiple of 16 bytes. table float: cos(2 pi n / D) [D], sin [D], signs [D], then with
 //   MU mu [2, HK, D], then with LAMBDA lambda [2, HK, D], then with SMOOTH smooth [HK, D], of keys only.
 // Outputs: codes [2, B, HK, L, W] uint, scales [2, B, HK, L, N] half.
-// Rounding: float32 throughout, with 1 / scale in place of a division by it: a value on a code's edge may fall to its
-//   other side.
+// Rounding: float32 throughout, with 1 / (15 scale) in place of a division by the scale: a value within a few millionths of
+//   a code's edge may fall to its other side.
   constexpr int LANES = ROW_LANES;
   constexpr int ROWS = 32 / LANES;
   constexpr int OCTETS = ROW_OCTETS;
   constexpr int W = D / 8;
   constexpr int N = D / G;
-  constexpr int GROUP_WORDS = G / 8;
-  // How many of a lane's words, counted from an even one, lie in one group.
-  constexpr int SAME = GROUP_WORDS >= 2 * OCTETS ? 4 : GROUP_WORDS >= OCTETS ? 2 : 1;
-  constexpr int GROUP_LANES = GROUP_WORDS < LANES ? GROUP_WORDS : LANES;
-  // 1.5 * 2^23 as a float: what a small float added to it is rounded to stands in the low bits.
-  constexpr uint ROUNDER = 0x4B400000u;
+  constexpr int GROUP_LANES = G / 32;  // that have a group together, 32 values each
+  constexpr uint BASE = 0x4B400000u;  // what a float of `place_of` has beside a code
   SHARED(float4, rooms, SIMDS * ROWS * ROW_ROOM);
   const int lane = thread_index_in_simdgroup;
   const int simd = simdgroup_index_in_threadgroup;
@@ -144,74 +140,52 @@
         y[2][0] *= q == 0 ? 0.70710678f : 1.0f;
       }
     }
+    // Now each lane gets the 32 values of a group, or of half of one.
     simdgroup_barrier(mem_flags::mem_threadgroup);
-    float low[4];
-    float high[4];
     #pragma unroll
-    for (int w = 0; w < 4; w++) {
-      if (LAMBDA) {
-        #pragma unroll
-        for (int i = 0; i < 8; i += 4) {
-          const float4 factor = *(const device float4*)(lambda + words[w] * 8 + i);
-          y[w][i] *= factor.x;
-          y[w][i + 1] *= factor.y;
-          y[w][i + 2] *= factor.z;
-          y[w][i + 3] *= factor.w;
-        }
-      }
-      low[w] = y[w][0];
-      high[w] = y[w][0];
+    for (int w = 0; w < 4; w++) put_word<D>(room, y[w], words[w]);
+    simdgroup_barrier(mem_flags::mem_threadgroup);
+    #pragma unroll
+    for (int w = 0; w < 4; w++) get_word<D>(room, x + 8 * w, 4 * q + w);
+    if (LAMBDA) {
       #pragma unroll
-      for (int i = 1; i < 8; i++) {
-        low[w] = min(low[w], y[w][i]);
-        high[w] = max(high[w], y[w][i]);
+      for (int i = 0; i < 32; i += 4) {
+        const float4 factor = *(const device float4*)(lambda + 32 * q + i);
+        x[i] *= factor.x;
+        x[i + 1] *= factor.y;
+        x[i + 2] *= factor.z;
+        x[i + 3] *= factor.w;
       }
     }
-    float steps[4];
-    float factors[4];
+    float low = x[0];
+    float high = x[0];
     #pragma unroll
-    for (int w = 0; w < 4; w += SAME) {
-      #pragma unroll
-      for (int i = 1; i < SAME; i++) {
-        low[w] = min(low[w], low[w + i]);
-        high[w] = max(high[w], high[w + i]);
-      }
-      #pragma unroll
-      for (int o = 1; o < GROUP_LANES; o *= 2) {
-        low[w] = min(low[w], simd_shuffle_xor(low[w], o));
-        high[w] = max(high[w], simd_shuffle_xor(high[w], o));
-      }
-      const float whole = (-low[w] >= high[w] ? low[w] : high[w]) * (ROW_NORM / -8.0f);
-      const float step = best_scale<8 * SAME, GROUP_LANES>(y[w], whole, ROW_NORM);
-      #pragma unroll
-      for (int i = 0; i < SAME; i++) {
-        // Every y is a sum over the whole row: one NaN or infinity there, and none of them is finite.
-        steps[w + i] = fabs(step) <= 65504.0f ? step : NOT_A_NUMBER;
-        factors[w + i] = ROW_NORM * reciprocal(step);
-      }
+    for (int i = 1; i < 32; i++) {
+      low = min(low, x[i]);
+      high = max(high, x[i]);
     }
+    #pragma unroll
+    for (int apart = 1; apart < GROUP_LANES; apart *= 2) {
+      low = min(low, simd_shuffle_xor(low, apart));
+      high = max(high, simd_shuffle_xor(high, apart));
+    }
+    const float scale = best_scale<32, GROUP_LANES>(x, (-low >= high ? low : high) * (ROW_NORM / -8.0f), ROW_NORM);
+    // Every value is a sum over the whole row: one NaN or infinity there, and none of them is finite.
+    const float step = fabs(scale) <= 65504.0f ? scale : NOT_A_NUMBER;
+    const float share = share_of(step * (1.0f / ROW_NORM));
+    simdgroup_barrier(mem_flags::mem_threadgroup);
     #pragma unroll
     for (int w = 0; w < 4; w++) {
       uint word = 0u;
       #pragma unroll
-      for (int i = 7; i >= 0; i--) {
-        const float code = min(max(fma(y[w][i], factors[w], as_type<float>(ROUNDER)), as_type<float>(ROUNDER - 8u)),
-                               as_type<float>(ROUNDER + 7u));
-        word = (word << 4) + as_type<uint>(code);
-      }
-      // Less what ROUNDER has added, and 8 more for each code.
-      word += 0x88888888u - ROUNDER - (ROUNDER << 4) - (ROUNDER << 8);
-      ((SHARED_POINTER(uint))room)[word_at<D>(words[w])] = fabs(steps[w]) > 0.0f ? word : 0x88888888u;
+      for (int i = 7; i >= 0; i--) word = (word << 4) + as_type<uint>(place_of(x[8 * w + i], share));
+      word -= BASE + (BASE << 4) + (BASE << 8);
+      ((SHARED_POINTER(uint))room)[word_at<D>(4 * q + w)] = fabs(step) > 0.0f ? word : 0x88888888u;
     }
     simdgroup_barrier(mem_flags::mem_threadgroup);
     if (token < L) {
       const size_t vector = ((size_t)threadgroup_position_in_grid.z * HK + head) * L + token;
       *(device uint4*)(codes + vector * W + 4 * q) = ((SHARED_POINTER(uint4))room)[q];
-      #pragma unroll
-      for (int w = 0; w < 4; w += SAME) {
-        if (words[w] % GROUP_WORDS == 0) {
-          scales[vector * N + scale_at<D, G>(words[w] / GROUP_WORDS)] = (half)steps[w];
-        }
-      }
+      if (q % GROUP_LANES == 0) scales[vector * N + scale_at<D, G>(q / GROUP_LANES)] = (half)step;
     }
   }

@@ -38,19 +38,20 @@
   constexpr int GROUPS = SIMDS / PARTS;
   // SIMD-groups whose sums are in `totals` at a time.
   constexpr int ROOMS = TILES * HEADS * D <= 4096 ? TILES : (TILES + 1) / 2;
-  constexpr int NEW_AT = L == 1 ? ROOMS * HEADS : 0;  // where new rows lie among the rooms; a single token's lie behind
+  constexpr int ROOM_PACKS = ROOMS * room_packs<D, HEADS>();
+  constexpr int NEW_AT = L == 1 ? ROOM_PACKS : 0;  // where new rows lie among the rooms; a single token's lie behind
   SHARED(uint4, query_packs, 2 * H * 32);
   SHARED(float, query_factors, COLUMNS);
   SHARED(float, tops, ROOMS * HEADS);
   SHARED(float, weights, ROOMS * HEADS);
-  SHARED(float4, total_packs, (ROOMS * HEADS > NEW_AT + 2 * L ? ROOMS * HEADS : NEW_AT + 2 * L) * D / 4);
+  SHARED(float4, total_packs, (ROOM_PACKS > NEW_AT + L * D / 2 ? ROOM_PACKS : NEW_AT + L * D / 2));
   SHARED(float, scales_tried, 2 * L * N * SCALE_CHOICES);
   SHARED(float, scale_errors, 2 * L * N * SCALE_CHOICES);
   SHARED(float4, score_shares, (SHARERS > 1 ? SIMDS * 32 : 1));
   SHARED(uint, new_codes, 2 * L * W);
   SHARED(half, new_scales, 2 * L * N);
   SHARED_POINTER(float) totals = (SHARED_POINTER(float))total_packs;
-  SHARED_POINTER(float) rotated = totals + NEW_AT * D;
+  SHARED_POINTER(float) rotated = totals + 4 * NEW_AT;
   const int lane = thread_index_in_simdgroup;
   const int simd = simdgroup_index_in_threadgroup;
   const int thread_id = thread_index_in_threadgroup;
@@ -86,7 +87,9 @@
   const int part = simd % PARTS;
   int r = simd < GROUPS * PARTS ? simd / PARTS : rows;
   const int first_new_row = (batch * HK + kv_head) * L;
+  constexpr int TURNS = ((CODED ? 0 : 2 * L) + HEADS + GROUPS - 1) / GROUPS;  // rows of a lane, at most
   uint x_raw[R];
+  uint x_next[R];
   float2 centre[R];   // of new keys or of new values
   float2 smooth[R];   // by which new keys are divided and queries multiplied
   float rotation[forward_floats<D>()];
@@ -94,6 +97,10 @@
   if (!WHOLE || r < rows) {
     const int first_row = min(r, rows - 1);
     load_row<D>(x_raw, row_to_rotate<D>(first_row, new_rows, keys, values, first_new_row, queries, first_vector), lane);
+    if (TURNS > 1) {
+      const int next_row = min(r + GROUPS, rows - 1);
+      load_row<D>(x_next, row_to_rotate<D>(next_row, new_rows, keys, values, first_new_row, queries, first_vector), lane);
+    }
     load_pairs<D, SMOOTH>(smooth, table + smoothings + kv_head * D, lane);
     load_lane<forward_floats<D>()>(rotation, table + forward_at<D, HK, MU, LAMBDA, SMOOTH>(), part * 32 + lane, PARTS * 32);
     if (!CODED) load_pairs<D, MU>(centre, table + constants + (r % 2 * HK + kv_head) * D, lane);
@@ -109,8 +116,23 @@
   uint key_steps[2][pairs_of<U, KEY_SIDES>()];
   uint value_words[4][words_of<U, WIDE>()];  // of tokens pair, pair + 4, and the same + 8
   uint value_steps[2][pairs_of<U, VALUE_SIDES>()];
-  load_keys<D, G, U>(key_words, key_steps, codes, scales, key_row + own_token + first_there, pair, first_unit);
-  load_values<D, G, U, WIDE>(value_words, value_steps, codes, scales, value_row + first_there, line, pair, first_unit);
+  // NVRTC has one counter for all loads that are under way: what waits for the row waits for the tile too, if that has been
+  // asked for. Where there are many tiles the first one is asked for when the rows are there.
+  constexpr bool PATIENT = !WHOLE && !SINGLE;
+  int before = PATIENT ? position[0] : 0;
+  uint arrived = as_type<uint>(query_scale) ^ (uint)before;
+  #pragma unroll
+  for (int j = 0; j < R; j++) {
+    arrived ^= x_raw[j];
+    if (TURNS > 1) arrived ^= x_next[j];
+    if (SMOOTH) arrived ^= as_type<uint>(smooth[j].x);
+    if (MU && !CODED) arrived ^= as_type<uint>(centre[j].x);
+  }
+  #pragma unroll
+  for (int i = 0; i < forward_floats<D>(); i += 4) arrived ^= as_type<uint>(rotation[i]);
+  const int first_known = PATIENT ? KNOWN_AFTER(first_there, arrived) : first_there;
+  load_keys<D, G, U>(key_words, key_steps, codes, scales, key_row + own_token + first_known, pair, first_unit);
+  load_values<D, G, U, WIDE>(value_words, value_steps, codes, scales, value_row + first_known, line, pair, first_unit);
   // What un-rotates the result, far from here still.
   constexpr int LINES = (inverse_parts<D>() * 32 * inverse_floats<D>() + 31) / 32;
   if ((WHOLE || block == 0) && thread_id < LINES + (MU ? (D + 31) / 32 : 0)) {
@@ -118,7 +140,7 @@
                                        : constants + (HK + kv_head) * D + 32 * (thread_id - LINES)));
   }
   bool fresh = last && holder == TILES - 1;
-  const int before = position[0];
+  if (!PATIENT) before = position[0];
   const int row = min(WINDOW > 0 ? before % (WINDOW > 0 ? WINDOW : 1) : before, capacity - L);  // of the first new token
   const int seen = WINDOW > 0 ? min(before, WINDOW) : before;
   SHARED_POINTER(half) query_halves = (SHARED_POINTER(half))query_packs;
@@ -198,11 +220,13 @@
         if (part == 0 && lane == 0) query_factors[h] = query_scale * as_type<float>(exponent << 23);
       }
       r += GROUPS;
-      if (r < rows) {
-        load_row<D>(x_raw, row_to_rotate<D>(r, new_rows, keys, values, first_new_row, queries, first_vector), lane);
-        load_pairs<D, MU>(centre, table + constants + (r % 2 * HK + kv_head) * D, lane);
-        load_pairs<D, SMOOTH>(smooth, table + smoothings + kv_head * D, lane);
+      #pragma unroll
+      for (int j = 0; j < (TURNS > 1 ? R : 0); j++) x_raw[j] = x_next[j];
+      if (TURNS > 2 && r + GROUPS < rows) {
+        load_row<D>(x_next, row_to_rotate<D>(r + GROUPS, new_rows, keys, values, first_new_row, queries, first_vector), lane);
       }
+      // Of a key or a value, in turns.
+      if (GROUPS % 2 == 1 && r < new_rows) load_pairs<D, MU>(centre, table + constants + (r % 2 * HK + kv_head) * D, lane);
     }
   }
   if (early) try_scales<D, G>(rotated, 2 * L, scales_tried, scale_errors, SIMDS - 1 - simd, SIMDS, lane);
@@ -221,12 +245,12 @@
       // Every value is a sum over the whole row: one NaN or infinity there, and none of them is finite.
       const float scale = best_tried(scales_tried, scale_errors, word / (G / 8));
       const float step = fabs(scale) <= 65504.0f ? scale : NOT_A_NUMBER;
-      const float inverse = inverse_of(step);
+      const float share = share_of(step);
       float x[8];
       load_word<W, PADDED_W>(x, rotated, word);
       uint packed = 0u;
       #pragma unroll
-      for (int i = 0; i < 8; i++) packed |= nibble_of(code_of(x[i], inverse)) << (4 * i);
+      for (int i = 0; i < 8; i++) packed |= nibble_of(x[i], share) << (4 * i);
       if (w + lane < 2 * L * OWN && word % PADDED_W < W) {
         const int which = word / PADDED_W % 2;
         const int token = word / PADDED_W / 2;
@@ -352,13 +376,13 @@
     total.y *= LAMBDA ? factor / lambda[1] : factor;
     total.z *= LAMBDA ? factor / lambda[2] : factor;
     total.w *= LAMBDA ? factor / lambda[3] : factor;
-    total_packs[i] = total;
+    total_packs[room_row<D>(h) + d / 4] = total;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
   constexpr int LAST_GROUPS = SIMDS / LAST_PARTS;
   for (int h = simd < LAST_GROUPS * LAST_PARTS ? simd / LAST_PARTS : HEADS; h < HEADS; h += LAST_GROUPS) {
     float2 two[R / LAST_PARTS];
-    inverse_srft_lanes<D>(totals + h * D, two, inverse, last_part, lane);
+    inverse_srft_lanes<D>(totals + 4 * room_row<D>(h), two, inverse, last_part, lane);
     put_row<D>(result + (first_vector + h) * D, two, means, last_part, lane);
   }
 #else

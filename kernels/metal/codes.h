@@ -14,28 +14,23 @@ inline float scale_choice(int i) { return i == 0 ? 1.0f : i == 1 ? 0.953125f : i
 #define SMALLEST_TRIED 0.0001220703125f
 // One of them, of which `whole` is the first before it is rounded to half.
 inline float scale_tried(float whole, int i) { return (float)((half)(whole * scale_choice(i))); }
-inline float inverse_of(float step) { return fabs(step) > 0.0f ? reciprocal(step) : 0.0f; }
-// x, whose scale is 1 / inverse, rounded to a whole number, half to even: what is added leaves a float no bits but those of
-// whole numbers. rint is eight times as slow on NVIDIA.
-inline float rounded(float x, float inverse) { return fma(x, inverse, 12582912.0f) - 12582912.0f; }
-inline float code_of(float x, float inverse) { return max(min(rounded(x, inverse), 7.0f), -8.0f); }
-// A code as it is stored, likewise without a conversion.
-inline uint nibble_of(float code) { return as_type<uint>(code + 12582920.0f) & 15u; }
+// What a code is to a value: 1 / (15 step), so that values from the least to the largest code span 1.
+inline float share_of(float step) { return fabs(step) > 0.0f ? reciprocal(15.0f * step) : 0.0f; }
+// The code of x from 0 for -8 to 15 for 7, as a float whose lowest bits it is: what is added leaves no bits but those of whole
+// numbers. Limits to 0 and 1 cost nothing, min and max of floats twice as much as a product on NVIDIA, and rint eight times.
+inline float place_of(float x, float share) { return fma(saturate(fma(x, share, 8.0f / 15.0f)), 15.0f, 12582912.0f); }
+inline float code_of(float x, float share) { return place_of(x, share) - 12582920.0f; }
+inline uint nibble_of(float x, float share) { return as_type<uint>(place_of(x, share)) & 15u; }
 // The squared error of a group in codes of `scale`; NaN where half cannot hold it, which is less than no other. A lane holds
 // COUNT of the group's values, LANES lanes that differ in the low bits of their number hold the group. Values are x * norm.
-// `most`: what no value's code exceeds before it is rounded, but for the scale's own rounding, for no limit to be set where
-// none is needed: one costs as much as two products. The code of the largest value is negative.
 template <int COUNT, int LANES>
-inline float group_error(const thread float* x, float scale, float most, float norm) {
+inline float group_error(const thread float* x, float scale, float norm) {
   const float step = scale * (1.0f / norm);
-  const float inverse = inverse_of(step);
+  const float share = share_of(step);
   float error = 0.0f;
   #pragma unroll
   for (int j = 0; j < COUNT; j++) {
-    float code = rounded(x[j], inverse);
-    if (most > 7.5f) code = min(code, 7.0f);
-    if (most > 8.5f) code = max(code, -8.0f);
-    const float gap = fma(-code, step, x[j]);
+    const float gap = fma(-code_of(x[j], share), step, x[j]);
     error += gap * gap;
   }
   #pragma unroll
@@ -47,11 +42,11 @@ template <int COUNT, int LANES>
 inline float best_scale(const thread float* x, float whole, float norm) {
   const float first = scale_tried(whole, 0);
   float best = first;
-  float least = group_error<COUNT, LANES>(x, first, 8.0f, norm);
+  float least = group_error<COUNT, LANES>(x, first, norm);
   #pragma unroll
   for (int i = 1; i < SCALE_CHOICES; i++) {
     const float scale = scale_tried(whole, i);
-    const float error = group_error<COUNT, LANES>(x, scale, 8.0f / scale_choice(i), norm);
+    const float error = group_error<COUNT, LANES>(x, scale, norm);
     if (error < least) {
       best = scale;
       least = error;

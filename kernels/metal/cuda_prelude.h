@@ -18,6 +18,8 @@
 #define WORK_OUT(word) asm volatile("" : "+r"(word))
 // Brings the 128 bytes around an address into the L2 cache, and waits for nothing.
 #define ASK_FOR(address) asm volatile("prefetch.global.L2 [%0];" : : "l"(__cvta_generic_to_global(address)))
+// `index`, but not before `word` is there: no float is above infinity, which the compiler does not see.
+#define KNOWN_AFTER(index, word) known_after(index, word)
 typedef unsigned int uint;
 typedef unsigned short ushort;
 typedef __nv_bfloat16 bfloat;
@@ -66,6 +68,13 @@ inline float4 load_now(const float4* from) {
   asm volatile("ld.global.v4.f32 {%0, %1, %2, %3}, [%4];"
                : "=f"(four.x), "=f"(four.y), "=f"(four.z), "=f"(four.w) : "l"(__cvta_generic_to_global(from)));
   return four;
+}
+inline float saturate(float x) { return __saturatef(x); }
+inline int known_after(int index, uint word) {
+  int known;
+  asm volatile("{\n.reg .pred above;\nsetp.gt.f32 above, %2, 0f7F800000;\nselp.b32 %0, 0, %1, above;\n}"
+               : "=r"(known) : "r"(index), "f"(__uint_as_float(word)));
+  return known;
 }
 inline half2 fma(half2 a, half2 b, half2 c) { return __hfma2(a, b, c); }
 namespace fast {

@@ -10,4 +10,5 @@ inline uint and_or(uint a, uint mask, uint b) { return (a & mask) | b; }
 inline float reciprocal(float x) { return 1.0f / x; }
 #define WORK_OUT(word)
 #define ASK_FOR(address)
+#define KNOWN_AFTER(index, word) (index)
 template <typename T> inline T load_now(const device T* from) { return *from; }

@@ -293,6 +293,30 @@ inline void put_octets(SHARED_POINTER(float4) room, thread float* re, thread flo
   }
 }
 
+// Eight values, word `word` of the row, by way of the room: the lower four of all words first, then the higher ones.
+template <int D>
+inline int word_room(int word) {
+  return word + word / (D == 256 ? 8 : 4);
+}
+
+template <int D>
+inline void put_word(SHARED_POINTER(float4) room, const thread float* x, int word) {
+  room[word_room<D>(word)] = float4_of(x[0], x[1], x[2], x[3]);
+  room[word_room<D>(D / 8 + word)] = float4_of(x[4], x[5], x[6], x[7]);
+}
+
+template <int D>
+inline void get_word(SHARED_POINTER(float4) room, thread float* x, int word) {
+  #pragma unroll
+  for (int i = 0; i < 8; i += 4) {
+    const float4 four = room[word_room<D>(i / 4 * (D / 8) + word)];
+    x[i] = four.x;
+    x[i + 1] = four.y;
+    x[i + 2] = four.z;
+    x[i + 3] = four.w;
+  }
+}
+
 // Two values of a 16-bit type from one word, and back.
 template <typename T> inline float2 unpacked(uint word) {
   return float2_of(as_type<float>(word << 16), as_type<float>(word & 0xFFFF0000u));

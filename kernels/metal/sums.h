@@ -1,6 +1,11 @@
 // The end of a pass over the codes: every SIMD-group's sums come together in ROOMS rooms of threadgroup memory, HEADS rows
 // of D values each, in order of the rows' values. Each room has a maximum of its own (in log2), and a weight.
 
+// Where the row of query vector h begins in a room, in packs of four values. Rows are moved apart so that no two lanes of a
+// quarter SIMD-group, which have two words of each of four vectors or four words of two, meet in a bank.
+template <int D> constexpr int room_row(int h) { return h * (D / 4) + h / 2 % 2 + h / 4 * 4; }
+template <int D, int HEADS> constexpr int room_packs() { return room_row<D>(HEADS - 1) + D / 4; }
+
 // Of a lane's sums the one of a column, of the lower or the higher of two values.
 inline float sum_of(float4 sum, int column, int high) {
   return high == 0 ? (column == 0 ? sum.x : sum.y) : (column == 0 ? sum.z : sum.w);
@@ -36,34 +41,19 @@ inline void put_sums(SHARED_POINTER(float4) packs, SHARED_POINTER(float) tops, S
     }
     // Unless WIDE, a lane's sums count where its columns are of the side on which its word is.
     if (e < HEADS && h < HEADS && (WIDE || line / 4 == pair / 2)) {
-      const int first_word = (room * HEADS + h) * W + 8 * first_unit;
-      if constexpr (WIDE) {
-        SHARED_POINTER(float2) twos = (SHARED_POINTER(float2))packs;
-        #pragma unroll
-        for (int i = 0; i < 4 * U; i++) {
-          const int word = i / 2 * 4 + line % 4;
-          const int at = (first_word + word) * 4 + i % 2 * 2 + line / 4;
-          const bool there = D % 64 == 0 || word < W;
-          float2 total;
-          total.x = total.y = 0.0f;
-          if (joined && there) total = twos[at];
-          total.x = total.x * taken[e] + sum_of(sum[i / 2 * 2], e, i % 2) * kept[e];
-          total.y = total.y * taken[e] + sum_of(sum[i / 2 * 2 + 1], e, i % 2) * kept[e];
-          if (there) twos[at] = total;
-        }
-      } else {
-        #pragma unroll
-        for (int i = 0; i < 2 * U; i++) {
-          const int word = i / 2 * 8 + line;
-          const int at = (first_word + word) * 2 + i % 2;
-          const bool there = D % 64 == 0 || word < W;
-          float4 total = joined && there ? packs[at] : zeros4();
-          total.x = total.x * taken[e] + sum_of(sum[i / 2 * 4], e, i % 2) * kept[e];
-          total.y = total.y * taken[e] + sum_of(sum[i / 2 * 4 + 1], e, i % 2) * kept[e];
-          total.z = total.z * taken[e] + sum_of(sum[i / 2 * 4 + 2], e, i % 2) * kept[e];
-          total.w = total.w * taken[e] + sum_of(sum[i / 2 * 4 + 3], e, i % 2) * kept[e];
-          if (there) packs[at] = total;
-        }
+      const int row = room * room_packs<D, HEADS>() + room_row<D>(h) + 16 * first_unit;
+      #pragma unroll
+      for (int i = 0; i < 2 * U; i++) {
+        // Of word i / 2 * 8 + line a lane has both halves, or where WIDE the half line / 4 of two words.
+        const int word = WIDE ? i * 4 + line % 4 : i / 2 * 8 + line;
+        const int at = row + word * 2 + (WIDE ? line / 4 : i % 2);
+        const bool there = D % 64 == 0 || word < W;
+        float4 total = joined && there ? packs[at] : zeros4();
+        total.x = total.x * taken[e] + (WIDE ? sum_of(sum[2 * i], e, 0) : sum_of(sum[i / 2 * 4], e, i % 2)) * kept[e];
+        total.y = total.y * taken[e] + (WIDE ? sum_of(sum[2 * i + 1], e, 0) : sum_of(sum[i / 2 * 4 + 1], e, i % 2)) * kept[e];
+        total.z = total.z * taken[e] + (WIDE ? sum_of(sum[2 * i], e, 1) : sum_of(sum[i / 2 * 4 + 2], e, i % 2)) * kept[e];
+        total.w = total.w * taken[e] + (WIDE ? sum_of(sum[2 * i + 1], e, 1) : sum_of(sum[i / 2 * 4 + 3], e, i % 2)) * kept[e];
+        if (there) packs[at] = total;
       }
     }
   }
@@ -82,7 +72,7 @@ inline float4 sum_rooms(SHARED_POINTER(float4) packs, SHARED_POINTER(float) tops
   #pragma unroll
   for (int s = 0; s < ROOMS; s++) {
     const float share = fast::exp2(tops[s * HEADS + h] - top);
-    const float4 four = packs[s * (HEADS * D / 4) + i];
+    const float4 four = packs[s * room_packs<D, HEADS>() + room_row<D>(h) + i - h * (D / 4)];
     total.x += four.x * share;
     total.y += four.y * share;
     total.z += four.z * share;

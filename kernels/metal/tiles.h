@@ -147,8 +147,8 @@ inline void add_score_share(thread float* score, SHARED_POINTER(float4) from) {
 }
 
 // Adds the tile's values, weighted as `weight` says in the order of `tile_scores`, to the sums [U][4], for the query vectors
-// of two columns each: of values n and n + 4 of each unit's word `line`; where WIDE first of values 2 (line / 4) of its word
-// line % 4, the next one, and these + 4, then the same of word line % 4 + 4.
+// of two columns each: of values n and n + 4 of each unit's word `line`; where WIDE of values 4 (line / 4) and that + 2, then
+// of these + 1, of its word line % 4, then the same of word line % 4 + 4.
 template <int U, int SIDES, bool WIDE>
 inline void add_tile(thread float4* sum, const thread uint (*words)[words_of<U, WIDE>()],
                      const thread uint (*steps)[pairs_of<U, SIDES>()], const thread float* weight, int line) {
@@ -170,7 +170,7 @@ inline void add_tile(thread float4* sum, const thread uint (*words)[words_of<U, 
         const uint a = words[i / 2 * 2][WIDE ? U * n + u : u];
         const uint b = words[i / 2 * 2 + 1][WIDE ? U * n + u : u];
         // Unless WIDE both bytes of a half are needed: words put together once are free for the next tile's.
-        const uint bytes = WIDE ? same_bytes(a, b, line / 4 + i % 2 * 2)
+        const uint bytes = WIDE ? same_bytes(a, b, line / 4 * 2 + i % 2)
                                 : (i % 2 == 0 ? low_halves(a, b) : high_halves(a, b)) >> (8 * n);
         even[i] = as_type<uint>(codes_0_4(bytes));
         odd[i] = as_type<uint>(codes_1_5(bytes));
