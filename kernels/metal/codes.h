@@ -20,17 +20,20 @@ inline float share_of(float step) { return fabs(step) > 0.0f ? reciprocal(15.0f 
 // numbers. Limits to 0 and 1 cost nothing, min and max of floats twice as much as a product on NVIDIA, and rint eight times.
 inline float place_of(float x, float share) { return fma(saturate(fma(x, share, 8.0f / 15.0f)), 15.0f, 12582912.0f); }
 inline float code_of(float x, float share) { return place_of(x, share) - 12582920.0f; }
+// The code of one that no limit is needed for, which is an addition less.
+inline float code_within(float x, float share) { return fma(x, 15.0f * share, 12582912.0f) - 12582912.0f; }
 inline uint nibble_of(float x, float share) { return as_type<uint>(place_of(x, share)) & 15u; }
 // The squared error of a group in codes of `scale`; NaN where half cannot hold it, which is less than no other. A lane holds
 // COUNT of the group's values, LANES lanes that differ in the low bits of their number hold the group. Values are x * norm.
+// Codes are `limited` where they have to be.
 template <int COUNT, int LANES>
-inline float group_error(const thread float* x, float scale, float norm) {
+inline float group_error(const thread float* x, float scale, float norm, bool limited) {
   const float step = scale * (1.0f / norm);
   const float share = share_of(step);
   float error = 0.0f;
   #pragma unroll
   for (int j = 0; j < COUNT; j++) {
-    const float gap = fma(-code_of(x[j], share), step, x[j]);
+    const float gap = fma(-(limited ? code_of(x[j], share) : code_within(x[j], share)), step, x[j]);
     error += gap * gap;
   }
   #pragma unroll
@@ -42,11 +45,12 @@ template <int COUNT, int LANES>
 inline float best_scale(const thread float* x, float whole, float norm) {
   const float first = scale_tried(whole, 0);
   float best = first;
-  float least = group_error<COUNT, LANES>(x, first, norm);
+  float least = group_error<COUNT, LANES>(x, first, norm, true);
   #pragma unroll
   for (int i = 1; i < SCALE_CHOICES; i++) {
     const float scale = scale_tried(whole, i);
-    const float error = group_error<COUNT, LANES>(x, scale, norm);
+    // The largest value's code is -8 / scale_choice: of the last scale it is within -7.5, and so are all others.
+    const float error = group_error<COUNT, LANES>(x, scale, norm, scale_choice(i) < 16.0f / 15.0f);
     if (error < least) {
       best = scale;
       least = error;

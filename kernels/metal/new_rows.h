@@ -43,7 +43,7 @@ inline void try_scales(SHARED_POINTER(float) rows, int count, SHARED_POINTER(flo
       high = max(high, simd_shuffle_xor(high, apart));
     }
     const float scale = scale_tried((-low >= high ? low : high) / -8.0f, tried % SCALE_CHOICES);
-    const float error = group_error<8, G / 8>(x, scale, 1.0f);
+    const float error = group_error<8, G / 8>(x, scale, 1.0f, true);
     if (word % (G / 8) == 0) {
       scales[word / (G / 8) * SCALE_CHOICES + tried % SCALE_CHOICES] = scale;
       errors[word / (G / 8) * SCALE_CHOICES + tried % SCALE_CHOICES] = error;
