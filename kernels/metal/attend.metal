@@ -39,7 +39,7 @@
   // SIMD-groups whose sums are in `totals` at a time.
   constexpr int ROOMS = TILES * HEADS * D <= 4096 ? TILES : (TILES + 1) / 2;
   constexpr int ROOM_PACKS = ROOMS * room_packs<D, HEADS>();
-  constexpr int NEW_AT = L == 1 ? ROOM_PACKS : 0;  // where new rows lie among the rooms; a single token's lie behind
+  constexpr int NEW_AT = L == 1 ? ROOM_PACKS : 0;  // the pack among the rooms at which new rows lie; a single token's behind
   SHARED(uint4, query_packs, 2 * H * 32);
   SHARED(float, query_factors, COLUMNS);
   SHARED(float, tops, ROOMS * HEADS);
@@ -87,9 +87,9 @@
   const int part = simd % PARTS;
   int r = simd < GROUPS * PARTS ? simd / PARTS : rows;
   const int first_new_row = (batch * HK + kv_head) * L;
-  constexpr int TURNS = ((CODED ? 0 : 2 * L) + HEADS + GROUPS - 1) / GROUPS;  // rows of a lane, at most
+  constexpr int TURNS = ((CODED ? 0 : 2 * L) + HEADS + GROUPS - 1) / GROUPS;  // rows that a lane rotates, at most
   uint x_raw[R];
-  uint x_next[R];
+  uint x_next[R];     // of the row after that
   float2 centre[R];   // of new keys or of new values
   float2 smooth[R];   // by which new keys are divided and queries multiplied
   float rotation[forward_floats<D>()];
@@ -117,20 +117,24 @@
   uint value_words[4][words_of<U, WIDE>()];  // of tokens pair, pair + 4, and the same + 8
   uint value_steps[2][pairs_of<U, VALUE_SIDES>()];
   // NVRTC has one counter for all loads that are under way: what waits for the row waits for the tile too, if that has been
-  // asked for. Where there are many tiles the first one is asked for when the rows are there.
+  // asked for. Where there are many tiles the first one is asked for when the rows are there, and all that goes with them.
   constexpr bool PATIENT = !WHOLE && !SINGLE;
-  int before = PATIENT ? position[0] : 0;
-  uint arrived = as_type<uint>(query_scale) ^ (uint)before;
-  #pragma unroll
-  for (int j = 0; j < R; j++) {
-    arrived ^= x_raw[j];
-    if (TURNS > 1) arrived ^= x_next[j];
-    if (SMOOTH) arrived ^= as_type<uint>(smooth[j].x);
-    if (MU && !CODED) arrived ^= as_type<uint>(centre[j].x);
+  int before = 0;
+  int first_known = first_there;
+  if (PATIENT) {
+    before = position[0];
+    uint arrived = as_type<uint>(query_scale) ^ (uint)before;
+    #pragma unroll
+    for (int j = 0; j < R; j++) {
+      arrived ^= x_raw[j];
+      if (TURNS > 1) arrived ^= x_next[j];
+      if (SMOOTH) arrived ^= as_type<uint>(smooth[j].x);
+      if (MU && !CODED) arrived ^= as_type<uint>(centre[j].x);
+    }
+    #pragma unroll
+    for (int i = 0; i < forward_floats<D>(); i += 4) arrived ^= as_type<uint>(rotation[i]);
+    first_known = KNOWN_AFTER(first_there, arrived);
   }
-  #pragma unroll
-  for (int i = 0; i < forward_floats<D>(); i += 4) arrived ^= as_type<uint>(rotation[i]);
-  const int first_known = PATIENT ? KNOWN_AFTER(first_there, arrived) : first_there;
   load_keys<D, G, U>(key_words, key_steps, codes, scales, key_row + own_token + first_known, pair, first_unit);
   load_values<D, G, U, WIDE>(value_words, value_steps, codes, scales, value_row + first_known, line, pair, first_unit);
   // What un-rotates the result, far from here still.
