@@ -160,7 +160,9 @@ def cut_for(backend: str, vectors: int, kv_heads: int, head_dim: int, tokens: in
     # Many tiles: as many SIMD-groups as the cores hold, in threadgroups of this size or larger ones. Of those that make
     # few partial sums the ones that leave a SIMD-group the fewest tiles, of equals the smallest.
     core = max(simds, min(_core_simds(head_dim), tuning.most_simds))
-    sizes = [n for n in (simds, 2 * simds, core) if n <= core and fits(Cut(sets, n, MOST_BLOCKS), vectors, head_dim)]
+    sizes = [
+        n for n in sorted({simds, 2 * simds, core}) if n <= core and fits(Cut(sets, n, MOST_BLOCKS), vectors, head_dim)
+    ]
     cuts = [_many(tuning, sets, n, kv_heads, head_dim, tiles) for n in sizes]
     few = [cut for cut in cuts if cut.blocks <= _MERGED_BLOCKS[-2]]
     return min(few or cuts, key=lambda cut: -(-(tiles + 1) // (cut.blocks * cut.simds))).at(tokens)
@@ -229,8 +231,8 @@ def _bytes(cut: Cut, heads: int, head_dim: int, new: int) -> int:
     """Return the step's threadgroup memory, as attend.metal lays it out, with groups of 32 and `new` new tokens."""
     queries = 1024 * _units(head_dim) + (32 if heads > 4 else 16)
     rooms = cut.tiles if cut.tiles * heads * head_dim <= _ROOM_VALUES else -(-cut.tiles // 2)
-    ends = 4 * 2 * rooms * heads
-    shares = 16 * 32 * cut.simds if cut.sharers > 1 else 0
+    ends = -(-4 * 2 * rooms * heads // 16) * 16
+    shares = 16 * 32 * cut.simds if cut.sharers > 1 else 16
     # Codes, scales, and for each scale as many floats as choices, twice.
     groups = -(-head_dim // 32)
     new_tokens = new * 2 * (head_dim // 2 + 2 * groups + groups * 4 * 2 * 4)
@@ -246,8 +248,11 @@ def _units(head_dim: int) -> int:
 
 
 def _core_simds(head_dim: int) -> int:
-    """Return how many SIMD-groups share an NVIDIA core: as its registers allow, but fewer of rows of 192 and 256."""
-    return {1: 20, 2: 16}.get(_units(head_dim), 8)
+    """Return how many SIMD-groups share an NVIDIA core: as its registers allow, but fewer of rows of 192 and 256.
+
+    A lane has five numbers of a row of 80 values, of no other one more than four.
+    """
+    return 8 if head_dim == 80 else {1: 20, 2: 16}.get(_units(head_dim), 8)
 
 
 def _divisors(n: int) -> list[int]:

@@ -81,8 +81,7 @@
   }
   if (fabs(first_tried) < SMALLEST_TRIED) step = first_tried;
   step = fabs(step) <= 65504.0f ? step : NOT_A_NUMBER;
-  const float code = fabs(step) > 0.0f ? min(max(rint(y / step), -8.0f), 7.0f) : 0.0f;
-  uint word = (uint)((int)code + 8) << (4 * (lane & 7));
+  uint word = (fabs(step) > 0.0f ? nibble_of(y, share_of(step)) : 8u) << (4 * (lane & 7));
   word |= simd_shuffle_xor(word, 1);
   word |= simd_shuffle_xor(word, 2);
   word |= simd_shuffle_xor(word, 4);

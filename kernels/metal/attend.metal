@@ -79,7 +79,7 @@
   const int smoothings = lambdas + (LAMBDA ? 2 * HK * D : 0);
   const int bounds = smoothings + (SMOOTH ? HK * D : 0);
   // Rows to be rotated, each by a GROUP of SIMD-groups: in the last block the new tokens' keys and values, in turns, which
-  // every set of a kv head codes for itself; then the query vectors. A lane asks for the first of them before its tile.
+  // every set of a kv head codes for itself; then the query vectors. A lane asks for its first two at once.
   const bool last = !CODED && block == blocks - 1;
   const int new_rows = last ? 2 * L : 0;
   const int next_tiles = (blocks * TILES - (CODED ? 0 : 1)) * 16;  // from a SIMD-group's tile to its next one, in tokens

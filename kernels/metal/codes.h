@@ -14,13 +14,13 @@ inline float scale_choice(int i) { return i == 0 ? 1.0f : i == 1 ? 0.953125f : i
 #define SMALLEST_TRIED 0.0001220703125f
 // One of them, of which `whole` is the first before it is rounded to half.
 inline float scale_tried(float whole, int i) { return (float)((half)(whole * scale_choice(i))); }
-// What a code is to a value: 1 / (15 step), so that values from the least to the largest code span 1.
+// 1 / (15 step): what a value is multiplied by to be a share of the way from the least code to the largest.
 inline float share_of(float step) { return fabs(step) > 0.0f ? reciprocal(15.0f * step) : 0.0f; }
 // The code of x from 0 for -8 to 15 for 7, as a float whose lowest bits it is: what is added leaves no bits but those of whole
 // numbers. Limits to 0 and 1 cost nothing, min and max of floats twice as much as a product on NVIDIA, and rint eight times.
 inline float place_of(float x, float share) { return fma(saturate(fma(x, share, 8.0f / 15.0f)), 15.0f, 12582912.0f); }
 inline float code_of(float x, float share) { return place_of(x, share) - 12582920.0f; }
-// The code of one that no limit is needed for, which is an addition less.
+// The code of one that no limit is needed for, which is a product less.
 inline float code_within(float x, float share) { return fma(x, 15.0f * share, 12582912.0f) - 12582912.0f; }
 inline uint nibble_of(float x, float share) { return as_type<uint>(place_of(x, share)) & 15u; }
 // The squared error of a group in codes of `scale`; NaN where half cannot hold it, which is less than no other. A lane holds

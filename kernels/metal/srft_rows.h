@@ -293,10 +293,11 @@ inline void put_octets(SHARED_POINTER(float4) room, thread float* re, thread flo
   }
 }
 
-// Eight values, word `word` of the row, by way of the room: the lower four of all words first, then the higher ones.
+// Eight values, word `word` of the row, by way of the room: the lower four of all words first, then the higher ones. Between
+// places there are gaps, so that no two lanes of a quarter SIMD-group meet in a bank.
 template <int D>
-inline int word_room(int word) {
-  return word + word / (D == 256 ? 8 : 4);
+inline int word_room(int place) {
+  return place + place / (D == 256 ? 8 : 4);
 }
 
 template <int D>

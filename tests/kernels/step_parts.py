@@ -18,7 +18,8 @@ def codec_of(head_dim: int, group_size: int, heads: int, calibrated: bool) -> Co
     rng = np.random.default_rng(head_dim)
     mu = mx.array(rng.normal(0, 1, (2, heads, head_dim)), mx.float32) if calibrated else None
     lam = mx.array(rng.uniform(0.5, 2, (2, heads, head_dim)), mx.float32) if calibrated else None
-    return Codec(Rotation(RotationKind.SRFT, head_dim, 3), group_size, mu, lam)
+    smooth = mx.array(rng.uniform(0.5, 2, (heads, head_dim)), mx.float32) if calibrated else None
+    return Codec(Rotation(RotationKind.SRFT, head_dim, 3), group_size, mu, lam, smooth)
 
 
 def nibbles(codes: mx.array) -> np.ndarray:

@@ -191,15 +191,18 @@ def test_a_step_reads_the_cache_once(on_metal_host) -> None:
     "heads",
     [(12, 2, 128), (8, 1, 256), (4, 1, 256), (64, 8, 128), (32, 8, 64), (28, 4, 128), (32, 32, 96), (8, 1, 192)],
 )
-def test_every_kind_of_cut_fits_an_apple_gpu_and_computes_the_same(on_metal_host, heads: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize(("backend", "most_threads"), [("metal", APPLE_THREADS), ("cuda", 640)])
+def test_every_kind_of_cut_fits_its_gpu_and_computes_the_same(
+    on_metal_host, heads: tuple[int, int, int], backend: str, most_threads: int
+) -> None:
     query_heads, kv_heads, head_dim = heads
-    kinds = kinds_of_cut("metal", query_heads // kv_heads, kv_heads, head_dim)
+    kinds = kinds_of_cut(backend, query_heads // kv_heads, kv_heads, head_dim)
     assert len(kinds) > 1
     results = [Step(heads, 299, capacity=512).run(cut=kind) for kind in kinds]
     for result in results[1:]:
         assert relative(result, results[0]) < MOST_RELATIVE_ERROR
     assert max(launch.threadgroup_bytes for launch in on_metal_host.launches) <= THREADGROUP_BYTES
-    assert max(launch.threads for launch in on_metal_host.launches) <= APPLE_THREADS
+    assert max(launch.threads for launch in on_metal_host.launches) <= most_threads
 
 
 @pytest.mark.parametrize("backend", ["cuda", "metal"])
