@@ -81,7 +81,7 @@
   }
   if (fabs(first_tried) < SMALLEST_TRIED) step = first_tried;
   step = fabs(step) <= 65504.0f ? step : NOT_A_NUMBER;
-  uint word = (fabs(step) > 0.0f ? nibble_of(y, share_of(step)) : 8u) << (4 * (lane & 7));
+  uint word = (fabs(step) > 0.0f ? nibble_of(y, inverse_of(step)) : 8u) << (4 * (lane & 7));
   word |= simd_shuffle_xor(word, 1);
   word |= simd_shuffle_xor(word, 2);
   word |= simd_shuffle_xor(word, 4);

@@ -249,12 +249,12 @@
       // Every value is a sum over the whole row: one NaN or infinity there, and none of them is finite.
       const float scale = best_tried(scales_tried, scale_errors, word / (G / 8));
       const float step = fabs(scale) <= 65504.0f ? scale : NOT_A_NUMBER;
-      const float share = share_of(step);
+      const float inverse = inverse_of(step);
       float x[8];
       load_word<W, PADDED_W>(x, rotated, word);
       uint packed = 0u;
       #pragma unroll
-      for (int i = 0; i < 8; i++) packed |= nibble_of(x[i], share) << (4 * i);
+      for (int i = 0; i < 8; i++) packed |= nibble_of(x[i], inverse) << (4 * i);
       if (w + lane < 2 * L * OWN && word % PADDED_W < W) {
         const int which = word / PADDED_W % 2;
         const int token = word / PADDED_W / 2;

@@ -22,7 +22,11 @@ inline float place_of(float x, float share) { return fma(saturate(fma(x, share, 
 inline float code_of(float x, float share) { return place_of(x, share) - 12582920.0f; }
 // The code of one that no limit is needed for, which is a product less.
 inline float code_within(float x, float share) { return fma(x, 15.0f * share, 12582912.0f) - 12582912.0f; }
-inline uint nibble_of(float x, float share) { return as_type<uint>(place_of(x, share)) & 15u; }
+// A code as it is stored, from 1 / step: for the few values of a step, so that edges are as sharp as floats can tell.
+inline float inverse_of(float step) { return fabs(step) > 0.0f ? reciprocal(step) : 0.0f; }
+inline uint nibble_of(float x, float inverse) {
+  return as_type<uint>(min(max(fma(x, inverse, 12582920.0f), 12582912.0f), 12582927.0f)) & 15u;
+}
 // The squared error of a group in codes of `scale`; NaN where half cannot hold it, which is less than no other. A lane holds
 // COUNT of the group's values, LANES lanes that differ in the low bits of their number hold the group. Values are x * norm.
 // Codes are `limited` where they have to be.
